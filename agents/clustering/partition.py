@@ -1,0 +1,61 @@
+"""The part of an answer that proposer and assigner share: which text goes into which cluster, and why."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from cluster_r1.agents.parsing import as_confidence, as_list, as_number, as_string
+from cluster_r1.agents.role import INTEGER, NUMBER, STRING, list_of, object_schema
+from cluster_r1.types import Record
+
+NONE = "none"
+"""What a model writes for a text that fits no cluster."""
+
+ASSIGNMENTS_SCHEMA: dict[str, Any] = list_of(
+    object_schema(text=INTEGER, reason=STRING, cluster=STRING, confidence=NUMBER)
+)
+
+
+class Placement(Record):
+    """One text's place as the model wrote it: `text` counts from 1, `cluster` is an id or `none`."""
+
+    text: int
+    cluster: str
+    reason: str = ""
+    confidence: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+def read_placements(value: Any) -> tuple[Placement, ...]:
+    """The placements in an answer's `assignments`, whether a list of objects or an object by text number.
+
+    Entries that name no text or no cluster are left out; whether the texts exist is checked later.
+    """
+    if isinstance(value, dict):
+        value = [_entry_of(number, entry) for number, entry in value.items()]
+    entries = [read_placement(entry) for entry in as_list(value) if isinstance(entry, dict)]
+    return tuple(entry for entry in entries if entry is not None)
+
+
+def read_placement(entry: dict[str, Any], cluster: str | None = None) -> Placement | None:
+    """One placement; `cluster` where the entry stands inside its cluster and need not name it."""
+    number = as_number(first_of(entry, "text", "number", "id", "index", "text_id"))
+    name = as_string(first_of(entry, "cluster", "cluster_id", "label", "group")) or cluster
+    if number is None or not name:
+        return None
+    return Placement(
+        text=number,
+        cluster=name,
+        reason=as_string(entry.get("reason")),
+        confidence=as_confidence(entry.get("confidence")),
+    )
+
+
+def first_of(entry: dict[str, Any], *keys: str) -> Any:
+    """The value of the first of these keys that the entry has."""
+    return next((entry[key] for key in keys if entry.get(key) is not None), None)
+
+
+def _entry_of(number: str, entry: Any) -> dict[str, Any]:
+    return {**entry, "text": number} if isinstance(entry, dict) else {"text": number, "cluster": entry}

@@ -1,0 +1,96 @@
+"""The proposer: reads instruction and texts, and writes the partition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from cluster_r1.agents.clustering.partition import (
+    ASSIGNMENTS_SCHEMA,
+    Placement,
+    first_of,
+    read_placement,
+    read_placements,
+)
+from cluster_r1.agents.parsing import AnswerError, as_list, as_string, read_object
+from cluster_r1.agents.role import STRING, Role, list_of, object_schema
+from cluster_r1.prompts import Message
+from cluster_r1.types import KRange, Record
+
+
+class ProposerInput(Record):
+    """What the proposer sees: texts are addressed by their position, from 1."""
+
+    instruction: str
+    texts: tuple[str, ...]
+    k: KRange | None = None
+
+
+class ProposedCluster(Record):
+    """A cluster as the model wrote it, under the id that its placements use."""
+
+    id: str
+    name: str = ""
+    description: str = ""
+
+
+class Proposal(Record):
+    """A partition as the model wrote it: not yet checked for cover."""
+
+    criterion: str = ""
+    clusters: tuple[ProposedCluster, ...]
+    placements: tuple[Placement, ...]
+
+
+class Proposer(Role[ProposerInput, Proposal]):
+    """Proposes a partition of all texts."""
+
+    name = "proposer"
+    template_id = "clustering/proposer"
+    tokens_per_text = 32
+    schema = object_schema(
+        criterion=STRING,
+        clusters=list_of(object_schema(id=STRING, name=STRING, description=STRING)),
+        assignments=ASSIGNMENTS_SCHEMA,
+    )
+
+    def render(self, given: ProposerInput) -> tuple[Message, ...]:
+        """The prompt."""
+        return self.template.render(instruction=given.instruction, texts=given.texts, k=given.k)
+
+    def parse(self, answer: str, given: ProposerInput) -> Proposal:
+        """Read clusters and placements; members listed inside their clusters are understood as well."""
+        found = read_object(answer, "clusters")
+        entries = [entry for entry in as_list(found["clusters"]) if isinstance(entry, dict | str)]
+        clusters = tuple(_cluster(entry, position) for position, entry in enumerate(entries, 1))
+        placements = (
+            *read_placements(found.get("assignments")),
+            *_members(entries, clusters),
+        )
+        if not placements:
+            raise AnswerError('"assignments" places no text in any cluster')
+        criterion = as_string(found.get("criterion"))
+        return Proposal(criterion=criterion, clusters=clusters, placements=placements)
+
+
+def _cluster(entry: dict[str, Any] | str, position: int) -> ProposedCluster:
+    if isinstance(entry, str):
+        return ProposedCluster(id=f"C{position}", name=as_string(entry))
+    return ProposedCluster(
+        id=as_string(entry.get("id")) or f"C{position}",
+        name=as_string(first_of(entry, "name", "label", "title")),
+        description=as_string(entry.get("description")),
+    )
+
+
+def _members(
+    entries: list[dict[str, Any] | str], clusters: tuple[ProposedCluster, ...]
+) -> Iterator[Placement]:
+    """Placements from lists of members inside the clusters."""
+    for entry, cluster in zip(entries, clusters, strict=True):
+        if not isinstance(entry, dict):
+            continue
+        for member in as_list(first_of(entry, "members", "texts", "assignments", "text_ids")):
+            placement = read_placement(member if isinstance(member, dict) else {"text": member}, cluster.id)
+            if placement:
+                yield placement

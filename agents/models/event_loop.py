@@ -1,0 +1,70 @@
+"""One event loop in a thread of its own, on which all synchronous calls run their coroutines.
+
+HTTP clients are bound to the loop that opened them, so a loop per call would break them; and a caller that
+already runs a loop (Jupyter) cannot wait on it. This loop lives as long as the process and is closed with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+_guard = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+_closers: list[Callable[[], Awaitable[None]]] = []
+
+
+def run(coroutine: Coroutine[Any, Any, _T]) -> _T:
+    """The coroutine's result. Ctrl-C cancels it, waits until it has cleaned up, and is raised again."""
+    future = asyncio.run_coroutine_threadsafe(coroutine, background_loop())
+    try:
+        return future.result()
+    except KeyboardInterrupt:
+        future.cancel()
+        asyncio.run_coroutine_threadsafe(_settle(), background_loop()).result(timeout=5)
+        raise
+
+
+async def submit(coroutine: Coroutine[Any, Any, _T]) -> _T:
+    """The same from a coroutine on another loop; cancelling the waiter cancels the work."""
+    if asyncio.get_running_loop() is background_loop():
+        return await coroutine
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, background_loop()))
+
+
+def background_loop() -> asyncio.AbstractEventLoop:
+    """The loop, started on first use."""
+    global _loop
+    with _guard:
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            threading.Thread(target=_loop.run_forever, name="cluster-r1", daemon=True).start()
+            atexit.register(_close)
+        return _loop
+
+
+def close_with_loop(closer: Callable[[], Awaitable[None]]) -> None:
+    """Have a client that lives on the background loop closed when the process ends."""
+    _closers.append(closer)
+
+
+async def _settle() -> None:
+    """Let cancelled tasks run their clean-up."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def _close() -> None:
+    if _loop is None or not _loop.is_running():
+        return
+
+    async def close_all() -> None:
+        await asyncio.gather(*(close() for close in _closers), return_exceptions=True)
+
+    asyncio.run_coroutine_threadsafe(close_all(), _loop).result(timeout=5)
+    _loop.call_soon_threadsafe(_loop.stop)

@@ -1,0 +1,218 @@
+"""The chat model that every language model runs behind: cache, then retries, then the provider's client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models.chat_models import BaseChatModel, LangSmithParams
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import Field, PrivateAttr
+
+from cluster_r1.agents.models import event_loop
+from cluster_r1.agents.models.cache import ResponseCache, request_key
+from cluster_r1.agents.models.messages import ChatAnswer, ChatRequest
+from cluster_r1.agents.models.retries import RetryPolicy, status_of, with_retries
+from cluster_r1.agents.parsing import split_reasoning
+from cluster_r1.prompts import Message
+
+_Loop = asyncio.AbstractEventLoop
+_ROLES = {"human": "user", "ai": "assistant"}
+
+
+class ReasoningChatModel(BaseChatModel):
+    """One model behind a spec string, as a LangChain chat model, so that each call is one run in a trace.
+
+    Call it with `ainvoke(messages, config, schema=..., sample=...)`. The message that comes back holds the
+    answer without its reasoning; the reasoning is in `additional_kwargs["reasoning_content"]`, and
+    `response_metadata` says `finish_reason` and whether it was `cached`. An answer from the cache carries no
+    `usage_metadata`, since nothing was spent.
+
+    Attributes:
+        spec: the spec string, as recorded.
+        open_client: opens the provider's client; told whether the client may need closing (it may on the
+            background loop, which closes it; elsewhere nobody would).
+        constrains: whether the server takes a JSON schema for the answer; learnt to be False from a refusal.
+        parameters: sampling parameters, sent with each call and part of the cache key.
+        identity: what else tells this model's answers from another's: the weights, the address.
+        sends_seed: whether the server takes the sample's index as its seed.
+        context_tokens: how many tokens prompt and answer may have together.
+        concurrency: calls under way at once.
+    """
+
+    spec: str
+    open_client: Callable[[bool], BaseChatModel] = Field(exclude=True, repr=False)
+    constrains: bool = False
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    identity: dict[str, Any] = Field(default_factory=dict)
+    sends_seed: bool = False
+    context_tokens: int
+    cache_: ResponseCache | None = Field(default=None, exclude=True, repr=False)
+    retries: RetryPolicy = Field(default_factory=RetryPolicy)
+    concurrency: int = 64
+
+    _clients: WeakKeyDictionary[_Loop, BaseChatModel] = PrivateAttr(default_factory=WeakKeyDictionary)
+    _slots: WeakKeyDictionary[_Loop, asyncio.Semaphore] = PrivateAttr(default_factory=WeakKeyDictionary)
+
+    @property
+    def _llm_type(self) -> str:
+        return "cluster-r1"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.spec, **self.parameters}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        provider, _, name = self.spec.partition(":")
+        return LangSmithParams(ls_provider=provider, ls_model_name=name or provider, ls_model_type="chat")
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return event_loop.run(self._agenerate(messages, stop, None, **kwargs))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        *,
+        schema: dict[str, Any] | None = None,
+        sample: int = 0,
+        **kwargs: Any,
+    ) -> ChatResult:
+        request = ChatRequest(tuple(_message(m) for m in messages), schema, sample)
+        return ChatResult(generations=[ChatGeneration(message=_as_ai_message(await self.answer(request)))])
+
+    async def answer(self, request: ChatRequest) -> ChatAnswer:
+        """The answer to a request, from the cache or from the model.
+
+        Raises:
+            ModelError: the model could not be reached or refused, after all retries.
+        """
+        if stored := self.stored_answer(request):
+            return stored
+        async with self._slot():
+            answer = await with_retries(lambda: self._send(request), self.retries, self.spec)
+        if self.cache_:
+            self.cache_.put(self._key(request), self.spec, answer)
+        return answer
+
+    def stored_answer(self, request: ChatRequest) -> ChatAnswer | None:
+        """The answer in the cache, if it is there."""
+        return self.cache_.get(self._key(request)) if self.cache_ else None
+
+    def _key(self, request: ChatRequest) -> str:
+        return request_key(self.spec, {**self.parameters, **self.identity}, request)
+
+    async def _send(self, request: ChatRequest) -> ChatAnswer:
+        if not (request.schema and self.constrains):
+            return await self._send_once(request, constrained=False)
+        try:
+            return await self._send_once(request, constrained=True)
+        except Exception as error:
+            if status_of(error) not in (400, 422):
+                raise
+            answer = await self._send_once(request, constrained=False)
+            self.constrains = False  # it was the schema that the server refused
+            return answer
+
+    async def _send_once(self, request: ChatRequest, *, constrained: bool) -> ChatAnswer:
+        options = dict(self.parameters)
+        if constrained:
+            schema = {"name": "answer", "strict": True, "schema": request.schema}
+            options["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if self.sends_seed:
+            options["seed"] = request.sample
+        prompt = self._convert_input([m._asdict() for m in request.messages]).to_messages()
+        result = await self._client()._agenerate(prompt, **options)
+        return _as_answer(result)
+
+    def _client(self) -> BaseChatModel:
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            self._clients[loop] = self.open_client(loop is event_loop.background_loop())
+        return self._clients[loop]
+
+    def _slot(self) -> asyncio.Semaphore:
+        return self._slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.concurrency))
+
+
+def _message(message: BaseMessage) -> Message:
+    return Message(_ROLES.get(message.type, message.type), str(message.content))  # type: ignore[arg-type]
+
+
+def _as_answer(result: ChatResult) -> ChatAnswer:
+    generation = result.generations[0]
+    message = generation.message
+    if not isinstance(message, AIMessage):
+        raise ValueError(f"the server answered with a {message.type} message")
+    thought, text = split_reasoning(str(message.text))
+    usage: dict[str, Any] = dict(message.usage_metadata or {})
+    finish = (generation.generation_info or {}).get("finish_reason") or message.response_metadata.get(
+        "finish_reason"
+    )
+    return ChatAnswer(
+        text=text,
+        reasoning="\n".join(filter(None, [_sent_beside(message), thought])),
+        finish_reason=str(finish or ""),
+        input_tokens=usage.get("input_tokens", 0),
+        output_tokens=usage.get("output_tokens", 0),
+        reasoning_tokens=usage.get("output_token_details", {}).get("reasoning") or 0,
+    )
+
+
+def _sent_beside(message: AIMessage) -> str:
+    """Reasoning that came in a field or block of its own, as each provider has it."""
+    if kept := message.additional_kwargs.get("reasoning_content"):
+        return str(kept).strip()
+    if isinstance(message.content, str):
+        return ""
+    blocks = (block for block in message.content_blocks if block["type"] == "reasoning")
+    return "\n".join(filter(None, (str(block.get("reasoning", "")).strip() for block in blocks)))
+
+
+def _as_ai_message(answer: ChatAnswer) -> AIMessage:
+    usage: UsageMetadata | None = None
+    if not answer.cached:
+        usage = {
+            "input_tokens": answer.input_tokens,
+            "output_tokens": answer.output_tokens,
+            "total_tokens": answer.input_tokens + answer.output_tokens,
+            "output_token_details": {"reasoning": answer.reasoning_tokens},
+        }
+    saved = answer.input_tokens + answer.output_tokens if answer.cached else 0
+    return AIMessage(
+        answer.text,
+        additional_kwargs={"reasoning_content": answer.reasoning} if answer.reasoning else {},
+        usage_metadata=usage,
+        response_metadata={
+            "finish_reason": answer.finish_reason,
+            "cached": answer.cached,
+            "saved_tokens": saved,
+        },
+    )
+
+
+def read_message(message: AIMessage) -> ChatAnswer:
+    """The answer in a message that `ReasoningChatModel` returned."""
+    usage: dict[str, Any] = dict(message.usage_metadata or {})
+    metadata = message.response_metadata
+    return ChatAnswer(
+        text=str(message.text),
+        reasoning=message.additional_kwargs.get("reasoning_content", ""),
+        finish_reason=metadata["finish_reason"],
+        input_tokens=usage.get("input_tokens", metadata["saved_tokens"]),
+        output_tokens=usage.get("output_tokens", 0),
+        reasoning_tokens=usage.get("output_token_details", {}).get("reasoning", 0),
+        cached=metadata["cached"],
+    )

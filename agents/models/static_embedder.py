@@ -1,0 +1,79 @@
+"""The static embedder that comes with its weights: no network, no torch, thousands of texts a second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster_r1.errors import MissingDependencyError
+
+DIMENSIONS = 256
+_BATCH = 256
+_LONGEST = 6_000  # characters of a text that are embedded or counted; what a text is about shows by then
+
+
+@cache
+def _package() -> Path:
+    spec = find_spec("wordllama")  # only its files are needed, not its code
+    if spec is None or spec.origin is None:
+        raise MissingDependencyError("the static embedder is missing. Install it: pip install wordllama")
+    return Path(spec.origin).parent
+
+
+@cache
+def _weights() -> NDArray[np.float32]:
+    """Token embeddings, shape (32000, 256)."""
+    from safetensors.numpy import load_file
+
+    (weights,) = load_file(_package() / "weights" / "l2_supercat_256.safetensors").values()
+    return weights.astype(np.float32)
+
+
+@cache
+def _tokenizer() -> Any:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(_package() / "tokenizers" / "l2_supercat_tokenizer_config.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Unit vectors, shape (n, 256): the mean of the token embeddings of WordLlama (MIT licence).
+
+    A text without any token gets the zero vector.
+    """
+    vectors = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
+    for start, batch in _token_ids(texts):
+        for row, ids in enumerate(batch, start):
+            if ids:
+                vectors[row] = _weights()[ids].mean(axis=0)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+
+
+def count_tokens(texts: Sequence[str]) -> list[int]:
+    """Tokens of each text by the embedder's tokenizer (Llama 2, 32,000 entries); long texts by extrapolation.
+
+    Newer models have larger vocabularies and need fewer tokens, so the count errs on the safe side.
+    """
+    counts = [len(ids) for _, batch in _token_ids(texts) for ids in batch]
+    return [
+        count if len(text) <= _LONGEST else round(count * len(text) / _LONGEST)
+        for text, count in zip(texts, counts, strict=True)
+    ]
+
+
+def _token_ids(texts: Sequence[str]) -> Iterator[tuple[int, list[list[int]]]]:
+    """Batches of token ids, each with the position of its first text."""
+    for start in range(0, len(texts), _BATCH):
+        batch = [text[:_LONGEST] for text in texts[start : start + _BATCH]]
+        encodings = _tokenizer().encode_batch(batch, add_special_tokens=False)
+        yield start, [encoding.ids for encoding in encodings]

@@ -1,0 +1,35 @@
+"""From a spec string to the reasoning node that plays the roles."""
+
+from __future__ import annotations
+
+import os
+
+from cluster_r1.agents.embedding_node import EmbeddingNode
+from cluster_r1.agents.models.cache import ResponseCache
+from cluster_r1.agents.models.opening import ModelOptions, open_model
+from cluster_r1.agents.models.specs import ModelSpec
+from cluster_r1.agents.reasoning_node import LanguageModelNode, ReasoningNode
+
+DEFAULT_HOSTED = "openai:gpt-5-mini"
+
+
+def default_spec() -> str:
+    """`$CLUSTER_R1_MODEL`; else a hosted model if its key is set; else `embedding`."""
+    if named := os.environ.get("CLUSTER_R1_MODEL"):
+        return named
+    return DEFAULT_HOSTED if os.environ.get("OPENAI_API_KEY") else "embedding"
+
+
+def open_node(
+    spec: str, options: ModelOptions, cache: ResponseCache | None = None, sample: int = 0
+) -> ReasoningNode:
+    """The node for a spec string; an empty one means the default.
+
+    Raises:
+        InputError: the spec is not understood, or something that the model needs is missing.
+        ModelError: its server cannot be reached.
+    """
+    parsed = ModelSpec.parse(spec or default_spec())
+    if parsed.kind == "embedding":
+        return EmbeddingNode()
+    return LanguageModelNode(open_model(parsed, options, cache), sample)

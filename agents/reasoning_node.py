@@ -1,0 +1,151 @@
+"""The reasoning node: whatever plays the roles, be it a language model, a baseline or a trained checkpoint."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
+
+from cluster_r1.agents.ledger import Ledger
+from cluster_r1.agents.models.messages import ChatAnswer, ChatRequest
+from cluster_r1.agents.models.reasoning_chat_model import ReasoningChatModel, read_message
+from cluster_r1.agents.models.static_embedder import count_tokens
+from cluster_r1.agents.parsing import AnswerError
+from cluster_r1.agents.role import Answered, Given, Role
+from cluster_r1.errors import ModelError
+from cluster_r1.prompts import Message
+
+_ASKS = 2  # an unusable answer is sent back once, with what was wrong named
+_QUOTED = 2_000  # characters of an unusable answer that are shown to its writer
+
+
+class ReasoningNode(Protocol):
+    """What the graphs ask.
+
+    Attributes:
+        spec: the spec string, as recorded.
+        context_tokens: what prompt and answer may take together; None when there is no limit.
+        roles: the names of the roles it can play.
+    """
+
+    @property
+    def spec(self) -> str: ...
+
+    @property
+    def context_tokens(self) -> int | None: ...
+
+    @property
+    def roles(self) -> frozenset[str]: ...
+
+    async def ask(
+        self, role: Role[Given, Answered], given: Given, *, texts: int, round: int, ledger: Ledger
+    ) -> Answered:
+        """Have a role played.
+
+        Args:
+            role: the job.
+            given: its input.
+            texts: how many texts the answer will speak of; sizes the budget check.
+            round: of the graph; recorded in the trace.
+            ledger: where the calls are entered.
+
+        Raises:
+            AnswerError: no usable answer, though asked again.
+            ModelError: the model could not be reached.
+            BudgetError: the call may not be paid from the ledger's budget.
+        """
+        ...
+
+
+class LanguageModelNode:
+    """A language model that plays every role by chat.
+
+    Args:
+        model: the chat model.
+        sample: which of the model's possible answers: another number asks anew past the cache.
+    """
+
+    roles = frozenset({"proposer", "assigner", "critic", "refiner"})
+
+    def __init__(self, model: ReasoningChatModel, sample: int = 0) -> None:
+        self._model = model
+        self._sample = sample
+
+    @property
+    def spec(self) -> str:
+        """The model's spec string."""
+        return self._model.spec
+
+    @property
+    def context_tokens(self) -> int:
+        """The model's context, in tokens."""
+        return self._model.context_tokens
+
+    async def ask(
+        self, role: Role[Given, Answered], given: Given, *, texts: int, round: int, ledger: Ledger
+    ) -> Answered:
+        """Ask, and ask again with the error named when the answer cannot be used."""
+        messages = role.render(given)
+        answer_tokens = role.tokens_per_text * texts
+        attempt = 0
+        while True:
+            attempt += 1
+            if ledger.budget_tokens is not None and not self._is_known(messages, role):
+                ledger.require(sum(count_tokens([m.content for m in messages])) + answer_tokens, role.name)
+            answer = await self._call(messages, role, round, attempt, ledger)
+            try:
+                return role.parse(answer.text, given)
+            except AnswerError as error:
+                problem = "it was cut off at the length limit" if answer.truncated else str(error)
+                if attempt == _ASKS:
+                    raise AnswerError(f"{self.spec} gave no usable answer as {role.name}: {problem}") from error
+            messages = (*messages, *_ask_again(answer, problem))
+
+    def _is_known(self, messages: tuple[Message, ...], role: Role[Given, Answered]) -> bool:
+        """Whether the answer is in the cache, and so costs nothing."""
+        return self._model.stored_answer(ChatRequest(messages, role.schema, self._sample)) is not None
+
+    async def _call(
+        self,
+        messages: tuple[Message, ...],
+        role: Role[Given, Answered],
+        round: int,
+        attempt: int,
+        ledger: Ledger,
+    ) -> ChatAnswer:
+        template = role.template
+        config: RunnableConfig = {
+            "run_name": role.name,
+            "tags": [f"role:{role.name}"],
+            "metadata": {
+                "role": role.name,
+                "round": round,
+                "attempt": attempt,
+                "model": self.spec,
+                "template": template.id,
+                "template_sha256": template.sha256,
+            },
+        }
+        chat = [message._asdict() for message in messages]
+        try:
+            message = await self._model.ainvoke(chat, config, schema=role.schema, sample=self._sample)
+        except ModelError:
+            ledger.record_failure()
+            raise
+        assert isinstance(message, AIMessage)
+        answer = read_message(message)
+        ledger.record(answer)
+        return answer
+
+
+def _ask_again(answer: ChatAnswer, problem: str) -> tuple[Message, Message]:
+    said = answer.text[:_QUOTED] or "(nothing)"
+    return (
+        Message("assistant", said),
+        Message(
+            "user",
+            f"That answer could not be used: {problem}. "
+            "Answer again with the one JSON object that was asked for, and nothing after it.",
+        ),
+    )

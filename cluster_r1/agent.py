@@ -1,0 +1,352 @@
+"""The clustering agent: what Python callers and the command line use."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import platform
+import time
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from langchain_core.runnables import RunnableConfig
+
+from cluster_r1 import __version__
+from cluster_r1.agents.clustering.assigner import Assigner
+from cluster_r1.agents.clustering.critic import Critic
+from cluster_r1.agents.clustering.fitting import fit_texts
+from cluster_r1.agents.clustering.proposer import Proposer
+from cluster_r1.agents.clustering.refiner import Refiner
+from cluster_r1.agents.models import event_loop
+from cluster_r1.agents.models.cache import ResponseCache, default_cache_path
+from cluster_r1.agents.models.opening import ModelOptions
+from cluster_r1.agents.models.retries import RetryPolicy
+from cluster_r1.agents.models.static_embedder import count_tokens
+from cluster_r1.agents.opening import open_node
+from cluster_r1.agents.reasoning_node import ReasoningNode
+from cluster_r1.errors import InputError
+from cluster_r1.graphs.clustering import OpenContext, graph, recursion_limit
+from cluster_r1.graphs.clustering.distinct import distinct_texts
+from cluster_r1.graphs.clustering.nodes import read_input
+from cluster_r1.graphs.clustering.state import DEFAULT_ROUNDS, ClusteringOutput
+from cluster_r1.graphs.tracing import TraceRecorder, seconds_by_name
+from cluster_r1.python_input import texts_from_python
+from cluster_r1.result import ClusteringResult, RunInfo
+from cluster_r1.types import KRange, Text
+
+K = int | str | Sequence[int] | KRange | None
+Stage = Literal["propose", "check", "critique", "refine", "finalize"]
+
+_NODES = ("propose", "check", "critique", "refine", "finalize")
+_PACKAGES = ("langgraph", "langchain", "langchain-openai", "openai", "pydantic", "scikit-learn", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the graph begins to do now."""
+
+    stage: Stage
+    message: str
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a run would send, at most: nothing is asked to find out.
+
+    `tokens` counts prompts and answers of all calls without reasoning; `calls` assumes that no answer has to
+    be asked for again.
+    """
+
+    texts: int
+    distinct_texts: int
+    shortened: int
+    calls: int
+    tokens: int
+
+
+class ClusteringAgent:
+    """Clusters texts by an instruction with a reasoning model.
+
+    Args:
+        model: a spec string (`openai:<name>`, `vllm:<name>@<url>`, `local`, `embedding`, ...; empty: the
+            default of this machine), or any reasoning node.
+        rounds: how often the clustering may be refined after a critique; 0 takes the first proposal.
+        budget_tokens: the most tokens a run may spend; a run stops before it would spend more.
+        seed: another number has models answer anew, past the cache.
+        temperature: sent to the model when given.
+        context_tokens: overrides what is known of the model's context.
+        timeout: seconds that one call may take.
+        concurrency: calls under way at once, over all runs of this agent.
+        cache: where answers are kept; None for `$CLUSTER_R1_CACHE` or the user's cache folder, False for
+            nowhere.
+        retries: how stubbornly failed calls are repeated.
+
+    Raises:
+        InputError: the model is not understood, or something that it needs is missing.
+        ModelError: its server cannot be reached.
+    """
+
+    def __init__(
+        self,
+        model: str | ReasoningNode = "",
+        *,
+        rounds: int = DEFAULT_ROUNDS,
+        budget_tokens: int | None = None,
+        seed: int = 0,
+        temperature: float | None = None,
+        context_tokens: int | None = None,
+        timeout: float = 600.0,
+        concurrency: int = 64,
+        cache: Path | str | Literal[False] | None = None,
+        retries: RetryPolicy | None = None,
+    ) -> None:
+        if rounds < 0:
+            raise InputError(f"rounds is {rounds}: give 0 or more")
+        if budget_tokens is not None and budget_tokens < 1:
+            raise InputError(f"the budget is {budget_tokens} tokens: give 1 or more")
+        if concurrency < 1:
+            raise InputError(f"concurrency is {concurrency}: give 1 or more")
+        self.rounds = rounds
+        self.budget_tokens = budget_tokens
+        self.seed = seed
+        if isinstance(model, str):
+            options = ModelOptions(
+                temperature=temperature,
+                context_tokens=context_tokens,
+                timeout=timeout,
+                concurrency=concurrency,
+                retries=retries or RetryPolicy(),
+            )
+            store = None if cache is False else ResponseCache(Path(cache) if cache else default_cache_path())
+            self._node = open_node(model, options, store, sample=seed)
+        else:
+            self._node = model
+
+    @property
+    def model(self) -> str:
+        """The spec string of the model."""
+        return self._node.spec
+
+    def cluster(
+        self,
+        texts: Any,
+        instruction: str,
+        k: K = None,
+        *,
+        text_column: str | None = None,
+        id_column: str | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        trace_path: Path | None = None,
+        source: str = "",
+    ) -> ClusteringResult:
+        """Cluster texts by an instruction. Also works where an event loop is running (Jupyter).
+
+        Args:
+            texts: a list of strings or of dicts, a dict of id to text, a pandas Series or DataFrame, `Text`s.
+            instruction: what decides the grouping, e.g. `"by root cause"`.
+            k: how many clusters: a number, a range (`"4..12"`, `(4, 12)`), or None to leave it to the model.
+            text_column: for dicts and DataFrames; found by its name if not given.
+            id_column: likewise.
+            on_progress: called from another thread with each step.
+            trace_path: where the trace is written while the run goes on.
+            source: where the texts are from; recorded.
+
+        Raises:
+            InputError: the input cannot be used; nothing was spent.
+            ModelError: the model could not be reached, or failed before anything was finished.
+            BudgetError: the budget does not cover the first call.
+        """
+        return event_loop.run(
+            self._run(texts, instruction, k, text_column, id_column, on_progress, trace_path, source)
+        )
+
+    async def acluster(
+        self,
+        texts: Any,
+        instruction: str,
+        k: K = None,
+        *,
+        text_column: str | None = None,
+        id_column: str | None = None,
+    ) -> ClusteringResult:
+        """`cluster` for coroutines; many may run at once, within the agent's `concurrency`."""
+        return await event_loop.submit(
+            self._run(texts, instruction, k, text_column, id_column, None, None, "")
+        )
+
+    async def astream(
+        self,
+        texts: Any,
+        instruction: str,
+        k: K = None,
+        *,
+        text_column: str | None = None,
+        id_column: str | None = None,
+    ) -> AsyncIterator[Progress | ClusteringResult]:
+        """`cluster` as a stream: a `Progress` for each step, then the `ClusteringResult`."""
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[Progress | None] = asyncio.Queue()
+
+        def forward(progress: Progress | None) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, progress)
+
+        running = asyncio.ensure_future(
+            event_loop.submit(
+                self._run(texts, instruction, k, text_column, id_column, forward, None, "")
+            )
+        )
+        running.add_done_callback(lambda _: queue.put_nowait(None))
+        try:
+            while (progress := await queue.get()) is not None:
+                yield progress
+            yield await running
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await running  # its error was raised above, or nobody waits for it any more
+
+    def estimate(self, texts: Any, instruction: str, **columns: str | None) -> Estimate:
+        """What a run over these texts would send at most, without asking the model.
+
+        Raises:
+            InputError: the input cannot be used, or does not fit the model's context.
+        """
+        read, _ = texts_from_python(texts, **columns)
+        distinct = distinct_texts(read_input(read, instruction))
+        wordings = [text.text for text in distinct.texts]
+        fitted = fit_texts(wordings, instruction, self._node.context_tokens)
+        calls = tokens = 0
+        if "critic" in self._node.roles and len(wordings) > 1:
+            calls = 1 + (2 * self.rounds + 1 if self.rounds else 0)
+            reviews, refinements = (self.rounds + 1, self.rounds) if self.rounds else (0, 0)
+            tokens = sum(
+                times * (sum(count_tokens(fitted.shown)) + 800 + role.tokens_per_text * len(wordings))
+                for role, times in ((Proposer, 1), (Critic, reviews), (Refiner, refinements))
+            )
+        return Estimate(
+            texts=len(read),
+            distinct_texts=len(wordings),
+            shortened=fitted.shortened,
+            calls=calls,
+            tokens=tokens,
+        )
+
+    async def _run(
+        self,
+        data: Any,
+        instruction: str,
+        k: K,
+        text_column: str | None,
+        id_column: str | None,
+        on_progress: Callable[[Progress], None] | None,
+        trace_path: Path | None,
+        source: str,
+    ) -> ClusteringResult:
+        started = time.perf_counter()
+        texts, index = texts_from_python(data, text_column=text_column, id_column=id_column)
+        wanted = KRange.parse(k)
+        digest = _digest(texts)
+        run_id = _run_id(digest, instruction, wanted, self.model, self.rounds, self.seed)
+        recorder = TraceRecorder(trace_path)
+        config: RunnableConfig = {
+            "run_name": f"cluster/{run_id}",
+            "callbacks": [recorder],
+            "tags": ["cluster-r1"],
+            "metadata": {
+                "run_id": run_id,
+                "data_sha256": digest,
+                "model": self.model,
+                "version": __version__,
+            },
+            "recursion_limit": recursion_limit(self.rounds),
+        }
+        try:
+            output = await self._through_graph(texts, instruction, wanted, config, on_progress)
+        finally:
+            recorder.close()
+        return ClusteringResult(
+            texts=tuple(texts),
+            clustering=output["clustering"],
+            info=RunInfo(
+                run_id=run_id,
+                instruction=instruction,
+                k=str(wanted) if wanted else None,
+                model=self.model,
+                max_rounds=self.rounds,
+                seed=self.seed,
+                texts=len(texts),
+                input_sha256=digest,
+                source=source,
+                versions=dict(_versions()),
+                templates=self._templates(),
+                rounds=tuple(output["rounds"]),
+                best_round=output["best_round"],
+                stop_reason=output["stop_reason"],
+                notes=tuple(output["notes"]),
+                usage=output["usage"],
+                seconds=seconds_by_name(recorder.records, _NODES)
+                | {"total": round(time.perf_counter() - started, 3)},
+            ),
+            trace=recorder.records,
+            index=cast(Sequence[Hashable], index),
+        )
+
+    async def _through_graph(
+        self,
+        texts: Sequence[Text],
+        instruction: str,
+        k: KRange | None,
+        config: RunnableConfig,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> ClusteringOutput:
+        given: Any = {"texts": list(texts), "instruction": instruction, "k": str(k) if k else None}
+        context = OpenContext(
+            model=self.model,
+            rounds=self.rounds,
+            budget_tokens=self.budget_tokens,
+            seed=self.seed,
+            node=self._node,
+        )
+        if on_progress is None:
+            return cast(ClusteringOutput, await graph.ainvoke(given, config, context=context))
+        output: Any = None
+        async for mode, event in graph.astream(
+            given, config, context=context, stream_mode=["custom", "values"]
+        ):
+            if mode == "custom":
+                on_progress(Progress(**cast(dict[str, Any], event)))
+            else:
+                output = event
+        return cast(ClusteringOutput, output)
+
+    def _templates(self) -> dict[str, str]:
+        if "critic" not in self._node.roles:
+            return {}  # a node without language has no prompts
+        roles = (Proposer(), Assigner(), Critic(), Refiner())
+        return {role.template_id: role.template.sha256 for role in roles}
+
+
+def _digest(texts: Sequence[Text]) -> str:
+    content = json.dumps([[text.id, text.text] for text in texts], ensure_ascii=False)
+    return hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
+
+
+def _run_id(*parts: object) -> str:
+    """Runs that must give the same result have the same id."""
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode("utf-8", "replace")).hexdigest()[:12]
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {
+        "cluster-r1": __version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in _PACKAGES},
+    }

@@ -1,0 +1,166 @@
+"""Edits of a clustering (merge, split, move, rename, drop): whatever they are, the cover stays exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from cluster_r1.types import Assignment, Cluster, Clustering, Record, Unassigned
+
+EditKind = Literal["merge", "split", "move", "rename", "drop"]
+
+
+class Edit(Record):
+    """One change.
+
+    - merge: `clusters` become the first of them, named `name` if given.
+    - split: the `texts` that stand in the first of `clusters` go into a new cluster `name`.
+    - move: `texts` go into the first of `clusters`.
+    - rename: the first of `clusters` gets `name` and `description`, each if given.
+    - drop: `texts` stand in no cluster.
+    """
+
+    kind: EditKind
+    clusters: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    name: str = ""
+    description: str = ""
+    reason: str = ""
+
+
+class Edited(Record):
+    """A clustering after edits: those carried out, and those that could not be, in words."""
+
+    clustering: Clustering
+    applied: tuple[str, ...]
+    refused: tuple[str, ...]
+
+
+def apply_edits(clustering: Clustering, edits: Sequence[Edit], order: Sequence[str]) -> Edited:
+    """Carry out edits in order; an edit that changes nothing or names nothing that exists is refused.
+
+    Args:
+        clustering: an exact cover of `order`.
+        edits: what to do.
+        order: all text ids in input order; members and assignments keep this order.
+    """
+    draft = _Draft(clustering)
+    applied: list[str] = []
+    refused: list[str] = []
+    for edit in edits:
+        done = getattr(draft, edit.kind)(edit)
+        (applied if done else refused).append(done or f"{edit.kind} could not be carried out: {edit.reason}")
+    return Edited(clustering=draft.finished(order), applied=tuple(applied), refused=tuple(refused))
+
+
+class _Draft:
+    """A clustering under change: where each text stands, and the clusters by id.
+
+    Each edit returns what it did in words, or an empty string when there was nothing to do.
+    """
+
+    def __init__(self, clustering: Clustering) -> None:
+        self._criterion = clustering.criterion
+        self._clusters = {cluster.id: cluster for cluster in clustering.clusters}
+        self._placed = {assignment.text_id: assignment for assignment in clustering.assignments}
+        self._outside = {outside.text_id: outside for outside in clustering.unassigned}
+        self._next_number = 1 + max((_number(id) for id in self._clusters), default=0)
+
+    def merge(self, edit: Edit) -> str:
+        existing = [id for id in edit.clusters if id in self._clusters]
+        if len(existing) < 2:
+            return ""
+        target, *others = existing
+        for text_id, assignment in list(self._placed.items()):
+            if assignment.cluster_id in others:
+                self._placed[text_id] = assignment.model_copy(update={"cluster_id": target})
+        for id in others:
+            del self._clusters[id]
+        self._name(target, edit)
+        return f"merged {', '.join(others)} into {target}"
+
+    def split(self, edit: Edit) -> str:
+        source = self._first(edit)
+        moving = [id for id in edit.texts if id in self._placed and self._placed[id].cluster_id == source]
+        if not source or not moving or len(moving) == self._size(source) or not edit.name:
+            return ""
+        id = f"C{self._next_number}"
+        self._next_number += 1
+        self._clusters[id] = Cluster(id=id, name=edit.name, description=edit.description)
+        self._place(moving, id, edit.reason)
+        return f"split {len(moving)} texts off {source} as {id}"
+
+    def move(self, edit: Edit) -> str:
+        target = self._first(edit)
+        moving = [id for id in self._existing(edit.texts) if self._cluster_of(id) != target]
+        if not target or not moving:
+            return ""
+        self._place(moving, target, edit.reason)
+        return f"moved {len(moving)} texts to {target}"
+
+    def rename(self, edit: Edit) -> str:
+        target = self._first(edit)
+        if not target:
+            return ""
+        before = self._clusters[target]
+        self._name(target, edit)
+        return f"renamed {target}" if self._clusters[target] != before else ""
+
+    def drop(self, edit: Edit) -> str:
+        dropped = [id for id in edit.texts if id in self._placed]
+        for id in dropped:
+            del self._placed[id]
+            reason = edit.reason or "the instruction cannot be applied to it"
+            self._outside[id] = Unassigned(text_id=id, reason=reason)
+        return f"dropped {len(dropped)} texts" if dropped else ""
+
+    def finished(self, order: Sequence[str]) -> Clustering:
+        """The clustering, without clusters that have lost all their texts."""
+        assignments = [self._placed[id] for id in order if id in self._placed]
+        members: dict[str, list[str]] = {id: [] for id in self._clusters}
+        for assignment in assignments:
+            members[assignment.cluster_id].append(assignment.text_id)
+        return Clustering(
+            clusters=tuple(
+                cluster.model_copy(update={"members": tuple(members[id])})
+                for id, cluster in self._clusters.items()
+                if members[id]
+            ),
+            assignments=tuple(assignments),
+            unassigned=tuple(self._outside[id] for id in order if id in self._outside),
+            criterion=self._criterion,
+        )
+
+    def _first(self, edit: Edit) -> str:
+        return next((id for id in edit.clusters if id in self._clusters), "")
+
+    def _existing(self, text_ids: Iterable[str]) -> list[str]:
+        return [id for id in text_ids if id in self._placed or id in self._outside]
+
+    def _cluster_of(self, text_id: str) -> str | None:
+        assignment = self._placed.get(text_id)
+        return assignment.cluster_id if assignment else None
+
+    def _size(self, cluster_id: str) -> int:
+        return sum(assignment.cluster_id == cluster_id for assignment in self._placed.values())
+
+    def _name(self, cluster_id: str, edit: Edit) -> None:
+        given = {"name": edit.name, "description": edit.description}
+        update = {field: value for field, value in given.items() if value}
+        self._clusters[cluster_id] = self._clusters[cluster_id].model_copy(update=update)
+
+    def _place(self, text_ids: list[str], cluster_id: str, reason: str) -> None:
+        for id in text_ids:
+            before = self._placed.get(id)
+            self._outside.pop(id, None)
+            self._placed[id] = Assignment(
+                text_id=id,
+                cluster_id=cluster_id,
+                confidence=before.confidence if before else None,
+                reason=reason or (before.reason if before else ""),
+            )
+
+
+def _number(cluster_id: str) -> int:
+    digits = cluster_id.removeprefix("C")
+    return int(digits) if digits.isdigit() else 0

@@ -1,0 +1,35 @@
+"""The errors that reach a user, each with the exit code its command ends with.
+
+Every message is one line that says what was wrong, where, and what to do about it.
+"""
+
+
+class ClusterR1Error(Exception):
+    """Base of all errors that this package raises on purpose.
+
+    `exit_code` is what the command line ends with when the error reaches it.
+    """
+
+    exit_code = 1
+
+
+class InputError(ClusterR1Error):
+    """The input (file, column, option, argument) cannot be used; nothing was spent."""
+
+    exit_code = 2
+
+
+class MissingDependencyError(InputError):
+    """Something optional is not installed; the message holds the command that installs it."""
+
+
+class ModelError(ClusterR1Error):
+    """A model could not be reached, or gave no usable answer after all retries."""
+
+    exit_code = 3
+
+
+class BudgetError(ClusterR1Error):
+    """The next call would exceed the token budget that the user set."""
+
+    exit_code = 4

@@ -1,0 +1,245 @@
+"""What a run gives back: the clustering with its texts, and how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster_r1.errors import InputError, MissingDependencyError
+from cluster_r1.graphs.tracing import TraceRecord, write_trace
+from cluster_r1.run_folder import (
+    ASSIGNMENTS,
+    CLUSTERS,
+    RUN,
+    TRACE,
+    Row,
+    read_json,
+    read_rows,
+    write_json,
+    write_rows,
+)
+from cluster_r1.types import (
+    Assignment,
+    Cluster,
+    Clustering,
+    Record,
+    Round,
+    StopReason,
+    Text,
+    Unassigned,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1
+"""Of the files of a saved run; a folder with a higher one was written by a newer version."""
+
+
+class RunInfo(Record):
+    """How a run was done. Everything but `usage` and `seconds` is the same when it is repeated.
+
+    `input_sha256` is over ids and texts; `templates` maps template ids to sha256; `seconds` are per node of
+    the graph, `total` in all.
+    """
+
+    format: int = FORMAT
+    run_id: str
+    instruction: str
+    k: str | None
+    model: str
+    max_rounds: int
+    seed: int
+    texts: int
+    input_sha256: str
+    source: str = ""
+    versions: dict[str, str]
+    templates: dict[str, str]
+    rounds: tuple[Round, ...]
+    best_round: int
+    stop_reason: StopReason
+    notes: tuple[str, ...]
+    usage: Usage
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ClusteringResult:
+    """An instruction's clustering of some texts.
+
+    Attributes:
+        texts: the input, in its order.
+        clustering: the partition: clusters, assignments, unassigned; an exact cover of `texts`.
+        info: how it came about.
+        trace: the records of the run's trace, in the order they ended.
+        index: the caller's own keys of the texts (a pandas index, the keys of a dict), if there were any.
+    """
+
+    texts: Sequence[Text]
+    clustering: Clustering
+    info: RunInfo
+    trace: Sequence[TraceRecord] = field(default=(), repr=False)
+    index: Sequence[Hashable] | None = field(default=None, repr=False)
+
+    @property
+    def clusters(self) -> tuple[Cluster, ...]:
+        """The clusters, the largest first."""
+        return tuple(sorted(self.clustering.clusters, key=lambda cluster: -len(cluster.members)))
+
+    @property
+    def assignments(self) -> tuple[Assignment, ...]:
+        """Cluster, confidence and reason of every assigned text, in input order."""
+        return self.clustering.assignments
+
+    @property
+    def unassigned(self) -> tuple[Unassigned, ...]:
+        """The texts in no cluster, each with its reason."""
+        return self.clustering.unassigned
+
+    @cached_property
+    def labels(self) -> NDArray[np.intp]:
+        """Shape (n,): for each input text the position of its cluster in `clusters`, -1 if unassigned."""
+        position = {cluster.id: number for number, cluster in enumerate(self.clusters)}
+        place = {assignment.text_id: position[assignment.cluster_id] for assignment in self.assignments}
+        return np.array([place.get(text.id, -1) for text in self.texts], dtype=np.intp)
+
+    @property
+    def n_clusters(self) -> int:
+        """How many clusters there are."""
+        return len(self.clustering.clusters)
+
+    @property
+    def usage(self) -> Usage:
+        """Calls and tokens spent and saved."""
+        return self.info.usage
+
+    @property
+    def rounds(self) -> tuple[Round, ...]:
+        """The rounds of the graph, with their scores and findings."""
+        return self.info.rounds
+
+    @property
+    def stop_reason(self) -> StopReason:
+        """Why the graph stopped."""
+        return self.info.stop_reason
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the result should know."""
+        return self.info.notes
+
+    def rows(self) -> list[Row]:
+        """One row for every input text, in input order."""
+        cluster_of = {cluster.id: cluster for cluster in self.clusters}
+        placed = {assignment.text_id: assignment for assignment in self.assignments}
+        outside = {text.text_id: text.reason for text in self.unassigned}
+        rows = []
+        for text in self.texts:
+            place = placed.get(text.id)
+            rows.append(
+                Row(
+                    id=text.id,
+                    text=text.text,
+                    cluster_id=place.cluster_id if place else "",
+                    cluster=cluster_of[place.cluster_id].name if place else "",
+                    confidence=place.confidence if place else None,
+                    reason=place.reason if place else outside[text.id],
+                )
+            )
+        return rows
+
+    def to_frame(self) -> pd.DataFrame:
+        """A pandas DataFrame of `rows()`, with the caller's index if there was one.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingDependencyError(
+                'to_frame() needs pandas. Install it: pip install "cluster-r1[data]"'
+            ) from error
+        index = pd.Index(list(self.index)) if self.index is not None else None
+        frame = pd.DataFrame([row.model_dump() for row in self.rows()], columns=list(Row.model_fields))
+        return frame if index is None else frame.set_axis(index, axis=0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Clusters, rows and run, as plain data."""
+        return {
+            "clusters": self._clusters_json(),
+            "assignments": [row.model_dump() for row in self.rows()],
+            "run": self.info.model_dump(mode="json"),
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Write assignments.csv, clusters.json, run.json and trace.jsonl into a folder, made if need be."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_rows(folder / ASSIGNMENTS, self.rows())
+        write_json(folder / CLUSTERS, self._clusters_json())
+        if self.trace:
+            write_trace(folder / TRACE, self.trace)
+        write_json(folder / RUN, self.info.model_dump(mode="json"))  # last: its presence says all is there
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> ClusteringResult:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: the folder holds no finished run, or one of a newer version.
+        """
+        folder = Path(folder)
+        run = read_json(folder / RUN)
+        if not isinstance(run, dict) or run.get("format", 0) > FORMAT:
+            raise InputError(f"{folder / RUN} was written by a newer version. Upgrade cluster-r1")
+        clusters = read_json(folder / CLUSTERS)
+        rows = read_rows(folder / ASSIGNMENTS)
+        try:
+            return cls(
+                texts=tuple(Text(id=row.id, text=row.text) for row in rows),
+                clustering=_clustering(clusters, rows),
+                info=RunInfo.model_validate(run),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{folder} holds no run that can be read: {error}") from error
+
+    def _clusters_json(self) -> dict[str, Any]:
+        return {
+            "instruction": self.info.instruction,
+            "criterion": self.clustering.criterion,
+            "clusters": [
+                {**cluster.model_dump(exclude={"members"}), "size": len(cluster.members)}
+                | {"members": list(cluster.members)}
+                for cluster in self.clusters
+            ],
+            "unassigned": [text.model_dump() for text in self.unassigned],
+        }
+
+
+def _clustering(clusters: dict[str, Any], rows: Sequence[Row]) -> Clustering:
+    return Clustering(
+        criterion=clusters["criterion"],
+        clusters=tuple(
+            Cluster(**{key: value for key, value in entry.items() if key != "size"})
+            for entry in clusters["clusters"]
+        ),
+        assignments=tuple(
+            Assignment(
+                text_id=row.id, cluster_id=row.cluster_id, confidence=row.confidence, reason=row.reason
+            )
+            for row in rows
+            if row.cluster_id
+        ),
+        unassigned=tuple(
+            Unassigned(text_id=row.id, reason=row.reason) for row in rows if not row.cluster_id
+        ),
+    )
