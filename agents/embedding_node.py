@@ -56,7 +56,7 @@ def propose(texts: tuple[str, ...], k: KRange | None) -> Proposal:
         ProposedCluster(
             id=f"C{number}",
             name=name,
-            description=f"Texts that share words such as {', '.join(shared)}." if shared else "",
+            description=f"Shared words: {', '.join(shared)}." if shared else "",
         )
         for number, (name, shared) in enumerate(zip(distinct_names(groups), words, strict=True), 1)
     )

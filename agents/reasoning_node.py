@@ -12,7 +12,7 @@ from cluster_r1.agents.models.messages import ChatAnswer, ChatRequest
 from cluster_r1.agents.models.reasoning_chat_model import ReasoningChatModel, read_message
 from cluster_r1.agents.models.static_embedder import count_tokens
 from cluster_r1.agents.parsing import AnswerError
-from cluster_r1.agents.role import Answered, Given, Role
+from cluster_r1.agents.role import Answered, Given, Role, Schema
 from cluster_r1.errors import ModelError
 from cluster_r1.prompts import Message
 
@@ -87,13 +87,14 @@ class LanguageModelNode:
     ) -> Answered:
         """Ask, and ask again with the error named when the answer cannot be used."""
         messages = role.render(given)
+        schema = role.schema(given, bounded=self._model.bounds_answers)
         answer_tokens = role.tokens_per_text * texts
         attempt = 0
         while True:
             attempt += 1
-            if ledger.budget_tokens is not None and not self._is_known(messages, role):
+            if ledger.budget_tokens is not None and not self._is_known(messages, schema):
                 ledger.require(sum(count_tokens([m.content for m in messages])) + answer_tokens, role.name)
-            answer = await self._call(messages, role, round, attempt, ledger)
+            answer = await self._call(messages, schema, role, round, attempt, ledger)
             try:
                 return role.parse(answer.text, given)
             except AnswerError as error:
@@ -102,13 +103,14 @@ class LanguageModelNode:
                     raise AnswerError(f"{self.spec} gave no usable answer as {role.name}: {problem}") from error
             messages = (*messages, *_ask_again(answer, problem))
 
-    def _is_known(self, messages: tuple[Message, ...], role: Role[Given, Answered]) -> bool:
+    def _is_known(self, messages: tuple[Message, ...], schema: Schema) -> bool:
         """Whether the answer is in the cache, and so costs nothing."""
-        return self._model.stored_answer(ChatRequest(messages, role.schema, self._sample)) is not None
+        return self._model.stored_answer(ChatRequest(messages, schema, self._sample)) is not None
 
     async def _call(
         self,
         messages: tuple[Message, ...],
+        schema: Schema,
         role: Role[Given, Answered],
         round: int,
         attempt: int,
@@ -129,7 +131,7 @@ class LanguageModelNode:
         }
         chat = [message._asdict() for message in messages]
         try:
-            message = await self._model.ainvoke(chat, config, schema=role.schema, sample=self._sample)
+            message = await self._model.ainvoke(chat, config, schema=schema, sample=self._sample)
         except ModelError:
             ledger.record_failure()
             raise

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel
 
 from cluster_r1.prompts import Message, Template, load_template
 
+Schema = dict[str, Any]
 Given = TypeVar("Given", bound=BaseModel)
 Answered = TypeVar("Answered", bound=BaseModel)
 
@@ -22,7 +24,6 @@ class Role(ABC, Generic[Given, Answered]):
 
     name: ClassVar[str]
     template_id: ClassVar[str]
-    schema: ClassVar[dict[str, Any]]
     tokens_per_text: ClassVar[int]
     """About how many tokens the answer spends on one text; sizes prompts and budgets."""
 
@@ -30,6 +31,17 @@ class Role(ABC, Generic[Given, Answered]):
     def template(self) -> Template:
         """The role's prompt template."""
         return load_template(self.template_id)
+
+    @abstractmethod
+    def schema(self, given: Given, *, bounded: bool) -> Schema:
+        """The JSON schema of the answer.
+
+        Args:
+            given: the role's input.
+            bounded: whether lengths are limited and known values enumerated, without which a small model
+                that is decoded under the schema may never come to an end. Strict modes of hosted models
+                refuse such limits.
+        """
 
     @abstractmethod
     def render(self, given: Given) -> tuple[Message, ...]:
@@ -44,8 +56,8 @@ class Role(ABC, Generic[Given, Answered]):
         """
 
 
-def object_schema(**properties: Any) -> dict[str, Any]:
-    """A JSON schema of an object with these properties, all required, no others (what strict modes want)."""
+def object_of(**properties: Schema) -> Schema:
+    """A schema of an object with these properties, all required, no others (what strict modes want)."""
     return {
         "type": "object",
         "properties": properties,
@@ -54,11 +66,20 @@ def object_schema(**properties: Any) -> dict[str, Any]:
     }
 
 
-def list_of(item: dict[str, Any]) -> dict[str, Any]:
-    """A JSON schema of an array."""
-    return {"type": "array", "items": item}
+def list_of(item: Schema, at_most: int | None = None) -> Schema:
+    """A schema of an array."""
+    return {"type": "array", "items": item} | ({} if at_most is None else {"maxItems": at_most})
 
 
-STRING: dict[str, Any] = {"type": "string"}
-INTEGER: dict[str, Any] = {"type": "integer"}
-NUMBER: dict[str, Any] = {"type": "number"}
+def string(longest: int | None = None) -> Schema:
+    """A schema of a string of at most so many characters."""
+    return {"type": "string"} | ({} if longest is None else {"maxLength": longest})
+
+
+def one_of(values: Iterable[str | float]) -> Schema:
+    """A schema of one of these values."""
+    return {"enum": list(values)}
+
+
+INTEGER: Schema = {"type": "integer"}
+NUMBER: Schema = {"type": "number"}

@@ -212,6 +212,10 @@ class ClusteringAgent:
             with suppress(asyncio.CancelledError, Exception):
                 await running  # its error was raised above, or nobody waits for it any more
 
+    def run_id(self, texts: Sequence[Text], instruction: str, k: K = None) -> str:
+        """The id of a run: 12 hex digits, the same for runs that must give the same result."""
+        return _run_id(_digest(texts), instruction, KRange.parse(k), self.model, self.rounds, self.seed)
+
     def estimate(self, texts: Any, instruction: str, **columns: str | None) -> Estimate:
         """What a run over these texts would send at most, without asking the model.
 
@@ -253,7 +257,7 @@ class ClusteringAgent:
         texts, index = texts_from_python(data, text_column=text_column, id_column=id_column)
         wanted = KRange.parse(k)
         digest = _digest(texts)
-        run_id = _run_id(digest, instruction, wanted, self.model, self.rounds, self.seed)
+        run_id = self.run_id(texts, instruction, wanted)
         recorder = TraceRecorder(trace_path)
         config: RunnableConfig = {
             "run_name": f"cluster/{run_id}",

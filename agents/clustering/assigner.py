@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cluster_r1.agents.clustering.partition import ASSIGNMENTS_SCHEMA, Placement, read_placements
+from cluster_r1.agents.clustering.partition import NONE, Placement, assignments_schema, read_placements
 from cluster_r1.agents.clustering.proposer import ProposedCluster
 from cluster_r1.agents.parsing import AnswerError, read_object
-from cluster_r1.agents.role import Role, object_schema
+from cluster_r1.agents.role import Role, Schema, object_of
 from cluster_r1.prompts import Message
 from cluster_r1.types import Record
 
@@ -30,7 +30,11 @@ class Assigner(Role[AssignerInput, Placements]):
     name = "assigner"
     template_id = "clustering/assigner"
     tokens_per_text = 32
-    schema = object_schema(assignments=ASSIGNMENTS_SCHEMA)
+
+    def schema(self, given: AssignerInput, *, bounded: bool) -> Schema:
+        """The assignments."""
+        ids = [*(cluster.id for cluster in given.clusters), NONE]
+        return object_of(assignments=assignments_schema(len(given.texts), ids, bounded=bounded))
 
     def render(self, given: AssignerInput) -> tuple[Message, ...]:
         """The prompt."""

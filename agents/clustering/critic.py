@@ -8,7 +8,7 @@ from pydantic import Field
 
 from cluster_r1.agents.clustering.grouping_view import GroupingView
 from cluster_r1.agents.parsing import AnswerError, as_list, as_number, as_string, read_object
-from cluster_r1.agents.role import INTEGER, STRING, Role, list_of, object_schema
+from cluster_r1.agents.role import INTEGER, Role, Schema, list_of, object_of, one_of, string
 from cluster_r1.prompts import Message
 from cluster_r1.types import Finding, FindingKind, KRange, Record
 
@@ -38,18 +38,20 @@ class Critic(Role[CriticInput, Critique]):
     name = "critic"
     template_id = "clustering/critic"
     tokens_per_text = 4
-    schema = object_schema(
-        findings=list_of(
-            object_schema(
-                kind={"type": "string", "enum": list(_KINDS)},
-                clusters=list_of(STRING),
-                texts=list_of(INTEGER),
-                comment=STRING,
-            )
-        ),
-        score=INTEGER,
-        verdict={"type": "string", "enum": ["accept", "revise"]},
-    )
+
+    def schema(self, given: CriticInput, *, bounded: bool) -> Schema:
+        """Findings, score, verdict."""
+        finding = object_of(
+            kind=one_of(_KINDS),
+            clusters=given.view.clusters_schema(bounded=bounded),
+            texts=given.view.texts_schema(bounded=bounded),
+            comment=string(80 if bounded else None),
+        )
+        return object_of(
+            findings=list_of(finding, at_most=3 if bounded else None),
+            score=one_of(range(0, 101, 10)) if bounded else INTEGER,
+            verdict=one_of(("accept", "revise")),
+        )
 
     def render(self, given: CriticInput) -> tuple[Message, ...]:
         """The prompt."""

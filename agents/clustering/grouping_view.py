@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cluster_r1.agents.parsing import as_list, as_number, as_string
+from cluster_r1.agents.role import INTEGER, Schema, list_of, one_of, string
 from cluster_r1.types import Clustering, Record
 
 
@@ -30,6 +31,15 @@ class GroupingView(Record):
 
     groups: tuple[Group, ...]
     ids: tuple[str, ...]
+
+    def clusters_schema(self, *, bounded: bool) -> Schema:
+        """The schema of a list of cluster ids."""
+        ids = [group.id for group in self.groups]
+        return list_of(one_of(ids), at_most=3) if bounded else list_of(string())
+
+    def texts_schema(self, *, bounded: bool) -> Schema:
+        """The schema of a list of text numbers."""
+        return list_of(one_of(range(1, len(self.ids) + 1)), at_most=5) if bounded else list_of(INTEGER)
 
     def cluster_ids(self, value: Any) -> tuple[str, ...]:
         """The existing clusters that an answer names, by id or by name."""

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from cluster_r1.agents.parsing import as_confidence, as_list, as_number, as_string
-from cluster_r1.agents.role import INTEGER, NUMBER, STRING, list_of, object_schema
+from cluster_r1.agents.role import INTEGER, NUMBER, Schema, list_of, object_of, one_of, string
 from cluster_r1.types import Record
 
 NONE = "none"
 """What a model writes for a text that fits no cluster."""
 
-ASSIGNMENTS_SCHEMA: dict[str, Any] = list_of(
-    object_schema(text=INTEGER, reason=STRING, cluster=STRING, confidence=NUMBER)
-)
+_CONFIDENCES = (0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def assignments_schema(texts: int, clusters: Sequence[str], *, bounded: bool) -> Schema:
+    """The schema of `assignments`; bounded, it has one entry for each text, in order.
+
+    Args:
+        texts: how many texts there are.
+        clusters: the ids to choose from.
+        bounded: see `Role.schema`.
+    """
+    if not bounded:
+        return list_of(object_of(text=INTEGER, reason=string(), cluster=string(), confidence=NUMBER))
+    entries = [
+        object_of(
+            text={"const": number},
+            reason=string(40),
+            cluster=one_of(clusters),
+            confidence=one_of(_CONFIDENCES),
+        )
+        for number in range(1, texts + 1)
+    ]
+    return {"type": "array", "prefixItems": entries, "minItems": texts, "maxItems": texts}
 
 
 class Placement(Record):

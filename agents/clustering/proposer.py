@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from cluster_r1.agents.clustering.partition import (
-    ASSIGNMENTS_SCHEMA,
     Placement,
+    assignments_schema,
     first_of,
     read_placement,
     read_placements,
 )
 from cluster_r1.agents.parsing import AnswerError, as_list, as_string, read_object
-from cluster_r1.agents.role import STRING, Role, list_of, object_schema
+from cluster_r1.agents.role import Role, Schema, list_of, object_of, one_of, string
 from cluster_r1.prompts import Message
 from cluster_r1.types import KRange, Record
+
+_MOST_BOUNDED = 12  # clusters that a small model may list where no k is given
 
 
 class ProposerInput(Record):
@@ -48,11 +50,21 @@ class Proposer(Role[ProposerInput, Proposal]):
     name = "proposer"
     template_id = "clustering/proposer"
     tokens_per_text = 32
-    schema = object_schema(
-        criterion=STRING,
-        clusters=list_of(object_schema(id=STRING, name=STRING, description=STRING)),
-        assignments=ASSIGNMENTS_SCHEMA,
-    )
+
+    def schema(self, given: ProposerInput, *, bounded: bool) -> Schema:
+        """Criterion, clusters, assignments."""
+        most = given.k.high if given.k else min(len(given.texts), _MOST_BOUNDED)
+        ids = [f"C{number}" for number in range(1, most + 1)]
+        cluster = object_of(
+            id=one_of(ids) if bounded else string(),
+            name=string(30 if bounded else None),
+            description=string(80 if bounded else None),
+        )
+        return object_of(
+            criterion=string(60 if bounded else None),
+            clusters=list_of(cluster, at_most=most if bounded else None),
+            assignments=assignments_schema(len(given.texts), ids, bounded=bounded),
+        )
 
     def render(self, given: ProposerInput) -> tuple[Message, ...]:
         """The prompt."""

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from cluster_r1.agents.clustering.grouping_view import GroupingView
 from cluster_r1.agents.parsing import as_list, as_string, read_object
-from cluster_r1.agents.role import INTEGER, STRING, Role, list_of, object_schema
+from cluster_r1.agents.role import Role, Schema, list_of, object_of, one_of, string
 from cluster_r1.edits import Edit, EditKind
 from cluster_r1.prompts import Message
 from cluster_r1.types import Finding, KRange, Record
@@ -35,18 +35,18 @@ class Refiner(Role[RefinerInput, Refinement]):
     name = "refiner"
     template_id = "clustering/refiner"
     tokens_per_text = 12
-    schema = object_schema(
-        edits=list_of(
-            object_schema(
-                kind={"type": "string", "enum": list(_KINDS)},
-                clusters=list_of(STRING),
-                texts=list_of(INTEGER),
-                name=STRING,
-                description=STRING,
-                reason=STRING,
-            )
+
+    def schema(self, given: RefinerInput, *, bounded: bool) -> Schema:
+        """The edits."""
+        edit = object_of(
+            kind=one_of(_KINDS),
+            clusters=given.view.clusters_schema(bounded=bounded),
+            texts=given.view.texts_schema(bounded=bounded),
+            name=string(30 if bounded else None),
+            description=string(80 if bounded else None),
+            reason=string(40 if bounded else None),
         )
-    )
+        return object_of(edits=list_of(edit, at_most=3 if bounded else None))
 
     def render(self, given: RefinerInput) -> tuple[Message, ...]:
         """The prompt."""

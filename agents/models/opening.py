@@ -108,6 +108,7 @@ def _local(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | None) 
         spec=str(spec),
         open_client=open_client,
         constrains=True,
+        bounds_answers=True,
         sends_seed=True,
         parameters={"temperature": 0.0, **_parameters(options)},
         identity={"weights": f"{weights.name} {weights.stat().st_size}"},

@@ -38,6 +38,7 @@ class ReasoningChatModel(BaseChatModel):
         open_client: opens the provider's client; told whether the client may need closing (it may on the
             background loop, which closes it; elsewhere nobody would).
         constrains: whether the server takes a JSON schema for the answer; learnt to be False from a refusal.
+        bounds_answers: whether the model is so small that its schema has to bring it to an end.
         parameters: sampling parameters, sent with each call and part of the cache key.
         identity: what else tells this model's answers from another's: the weights, the address.
         sends_seed: whether the server takes the sample's index as its seed.
@@ -48,6 +49,7 @@ class ReasoningChatModel(BaseChatModel):
     spec: str
     open_client: Callable[[bool], BaseChatModel] = Field(exclude=True, repr=False)
     constrains: bool = False
+    bounds_answers: bool = False
     parameters: dict[str, Any] = Field(default_factory=dict)
     identity: dict[str, Any] = Field(default_factory=dict)
     sends_seed: bool = False

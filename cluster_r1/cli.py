@@ -1,0 +1,220 @@
+"""The command line. Each command reads its options, calls the Python API, and shows what came of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from cluster_r1 import __version__
+from cluster_r1.errors import ClusterR1Error, InputError
+from cluster_r1.types import KRange
+
+if TYPE_CHECKING:
+    from cluster_r1.agent import ClusteringAgent
+    from cluster_r1.reading import ReadTexts
+    from cluster_r1.result import ClusteringResult
+
+_EPILOG = "Exit codes: 0 done, 2 bad input, 3 model failure, 4 budget too small, 130 stopped by Ctrl-C."
+
+app = typer.Typer(
+    name="cluster-r1",
+    help="Cluster texts by an instruction.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> NoReturn:
+    """Run a command; an error is one line on standard error, and its kind is the exit code."""
+    logging.basicConfig(format="cluster-r1: %(message)s", level=logging.WARNING)
+    try:
+        code = app(standalone_mode=False)
+    except ClusterR1Error as error:
+        _say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("stopped. Finished calls are kept: run the same command again to go on")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read the output has left; there is nobody to tell
+        sys.exit(0)
+    except Exception as error:
+        _say_usage(error)
+        raise
+    sys.exit(code or 0)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"cluster-r1 {__version__}")
+        raise typer.Exit
+
+
+@app.command(epilog=_EPILOG)
+def cluster(
+    file: Annotated[str, typer.Argument(help="CSV, TSV, JSONL, JSON, Parquet or plain lines; - for stdin.")],
+    by: Annotated[str, typer.Option("--by", help='What decides the grouping, e.g. "the root cause".')],
+    text: Annotated[str | None, typer.Option("--text", help="Column of the texts.")] = None,
+    id: Annotated[str | None, typer.Option("--id", help="Column of the ids.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="csv, tsv, jsonl, json, parquet or lines, if the name does not say.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Which model; see `cluster-r1 models`.")] = "",
+    k: Annotated[str | None, typer.Option(help="Number of clusters: 5, or a range such as 4..12.")] = None,
+    rounds: Annotated[int, typer.Option(min=0, help="How often the clustering may be refined.")] = 2,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results.  [default: out/...]")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run in that folder.")] = False,
+    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Spend at most this many tokens.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read only the first N texts.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and stop.")] = False,
+    seed: Annotated[int, typer.Option(help="Another number asks the model anew.")] = 0,
+    context_tokens: Annotated[int | None, typer.Option(min=512, help="The model's context.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Cluster the texts of a FILE by an instruction."""
+    from cluster_r1.reading import read_texts
+
+    wanted = KRange.parse(k)
+    if not by.strip():
+        raise InputError('--by is empty. Say what the grouping should follow, e.g. --by "the root cause"')
+    read = read_texts(file, text_column=text, id_column=id, limit=limit, format=_format(format))
+    for warning in read.warnings:
+        _say(f"warning: {warning}")
+
+    from cluster_r1.agent import ClusteringAgent  # heavy: after what is cheap to refuse
+
+    agent = ClusteringAgent(
+        model, rounds=rounds, budget_tokens=budget_tokens, seed=seed, context_tokens=context_tokens
+    )
+    if agent.model == "embedding" and model != "embedding":
+        _say(_BASELINE)
+    if dry_run:
+        _show_estimate(agent, read, by, as_json)
+        return
+    folder = out or Path("out") / f"{_slug(Path(file).stem if file != '-' else 'stdin')}-by-{_slug(by)}"
+    _claim(folder, agent.run_id(read.texts, by, wanted), overwrite)
+    result = _run(agent, read, by, wanted, folder, file)
+    result.save(folder)
+    _show(result, folder, as_json)
+    if result.stop_reason == "proposer_failed":
+        _say("error: the model placed no text; trace.jsonl holds what it answered")
+        raise typer.Exit(3)
+
+
+@app.command()
+def models() -> None:
+    """List the models that can run here, and what is missing for the others."""
+    from cluster_r1.display import show_models
+
+    show_models()
+
+
+@app.command()
+def trace(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    prompts: Annotated[bool, typer.Option("--prompts", help="Show prompts, reasoning and answers.")] = False,
+) -> None:
+    """Show the trace of a run as a tree with times and tokens."""
+    from cluster_r1.display import show_trace
+
+    show_trace(folder, prompts=prompts)
+
+
+_BASELINE = (
+    "no model named and no key set: using the embedding baseline, which groups by similar words and does not "
+    "follow the instruction. `cluster-r1 models` lists models that do"
+)
+
+
+def _run(
+    agent: ClusteringAgent, read: ReadTexts, by: str, k: KRange | None, folder: Path, file: str
+) -> ClusteringResult:
+    from cluster_r1.display import progress_line
+    from cluster_r1.run_folder import TRACE
+
+    with progress_line() as on_progress:
+        return agent.cluster(
+            read.texts,
+            by,
+            k,
+            on_progress=on_progress,
+            trace_path=folder / TRACE,
+            source=Path(file).name if file != "-" else "standard input",
+        )
+
+
+def _claim(folder: Path, run_id: str, overwrite: bool) -> None:
+    """Make the folder, unless it holds another run; before anything is spent."""
+    from cluster_r1.run_folder import RUN, read_json
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made: {error.strerror}. Choose another --out") from error
+    if not (folder / RUN).exists() or overwrite:
+        return
+    held = read_json(folder / RUN)
+    if not isinstance(held, dict) or held.get("run_id") != run_id:
+        raise InputError(
+            f"{folder} holds another run (other texts, instruction or options). "
+            "Choose another --out, or replace it with --overwrite"
+        )
+
+
+def _show(result: ClusteringResult, folder: Path, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result.to_json(), ensure_ascii=False))
+        return
+    from cluster_r1.display import show_result
+
+    show_result(result, folder)
+
+
+def _show_estimate(agent: ClusteringAgent, read: ReadTexts, by: str, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    estimate = agent.estimate(read.texts, by)
+    if as_json:
+        typer.echo(json.dumps({"model": agent.model, **asdict(estimate)}))
+        return
+    column = f", from column {read.text_column!r}" if read.text_column else ""
+    typer.echo(
+        f"{estimate.texts} texts ({estimate.distinct_texts} different{column}) for {agent.model}: at most "
+        f"{estimate.calls} calls and about {estimate.tokens:,} tokens, reasoning aside. Nothing was sent."
+    )
+
+
+def _format(name: str | None) -> str | None:
+    known = ("csv", "tsv", "jsonl", "json", "parquet", "lines")
+    if name is not None and name not in known:
+        raise InputError(f"--format is {name!r}: choose one of {', '.join(known)}")
+    return name
+
+
+def _slug(text: str) -> str:
+    words = re.findall(r"\w+", text.casefold())
+    return "-".join(words)[:48].rstrip("-") or "texts"
+
+
+def _say(line: str) -> None:
+    typer.echo(line if line.startswith(("error", "warning")) else f"cluster-r1: {line}", err=True)
+
+
+def _say_usage(error: Exception) -> None:
+    """Options that Typer refuses: its message in our form."""
+    format_message = getattr(error, "format_message", None)
+    if format_message is not None:
+        _say(f"error: {format_message()} `cluster-r1 --help` lists commands and options")
+        sys.exit(getattr(error, "exit_code", 2))
