@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
-
 from cluster_r1.agents.clustering.assigner import AssignerInput, Placements
 from cluster_r1.agents.clustering.partition import Placement
-from cluster_r1.agents.clustering.proposer import ProposedCluster, Proposal, ProposerInput
+from cluster_r1.agents.clustering.proposer import Proposal, ProposedCluster, ProposerInput
 from cluster_r1.agents.distinctive_words import distinct_names, distinctive_words
 from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.models.agglomerative import cluster_embeddings
-from cluster_r1.agents.models.static_embedder import embed
+from cluster_r1.agents.models.static_embedder import embed, unit_rows
 from cluster_r1.agents.role import Answered, Given, Role
+from numpy.typing import NDArray
+
 from cluster_r1.types import KRange
 
 _CRITERION = "similar words (the embedding baseline does not follow the instruction)"
@@ -94,9 +94,7 @@ def _range(labels: NDArray[np.intp]) -> range:
 
 
 def _centres(vectors: NDArray[np.float32], labels: NDArray[np.intp]) -> NDArray[np.float32]:
-    centres = np.vstack([vectors[labels == group].mean(axis=0) for group in _range(labels)])
-    lengths = np.linalg.norm(centres, axis=1, keepdims=True)
-    return np.divide(centres, lengths, out=np.zeros_like(centres), where=lengths > 0)
+    return unit_rows(np.vstack([vectors[labels == group].mean(axis=0) for group in _range(labels)]))
 
 
 def _confidence(similarity: NDArray[np.float32], own: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cluster_r1.agents.models.messages import ChatAnswer
+
 from cluster_r1.errors import BudgetError
 from cluster_r1.types import Usage
 

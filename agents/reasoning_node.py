@@ -1,11 +1,8 @@
-"""The reasoning node: whatever plays the roles, be it a language model, a baseline or a trained checkpoint."""
+"""The reasoning node: whatever plays the roles, a language model, a baseline or a checkpoint."""
 
 from __future__ import annotations
 
 from typing import Protocol
-
-from langchain_core.messages import AIMessage
-from langchain_core.runnables import RunnableConfig
 
 from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.models.messages import ChatAnswer, ChatRequest
@@ -13,8 +10,11 @@ from cluster_r1.agents.models.reasoning_chat_model import ReasoningChatModel, re
 from cluster_r1.agents.models.static_embedder import count_tokens
 from cluster_r1.agents.parsing import AnswerError
 from cluster_r1.agents.role import Answered, Given, Role, Schema
-from cluster_r1.errors import ModelError
 from cluster_r1.prompts import Message
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
+
+from cluster_r1.errors import ModelError
 
 _ASKS = 2  # an unusable answer is sent back once, with what was wrong named
 _QUOTED = 2_000  # characters of an unusable answer that are shown to its writer
@@ -92,7 +92,7 @@ class LanguageModelNode:
         attempt = 0
         while True:
             attempt += 1
-            if ledger.budget_tokens is not None and not self._is_known(messages, schema):
+            if ledger.budget_tokens is not None and not await self._is_known(messages, schema):
                 ledger.require(sum(count_tokens([m.content for m in messages])) + answer_tokens, role.name)
             answer = await self._call(messages, schema, role, round, attempt, ledger)
             try:
@@ -100,12 +100,14 @@ class LanguageModelNode:
             except AnswerError as error:
                 problem = "it was cut off at the length limit" if answer.truncated else str(error)
                 if attempt == _ASKS:
-                    raise AnswerError(f"{self.spec} gave no usable answer as {role.name}: {problem}") from error
+                    raise AnswerError(
+                        f"{self.spec} gave no usable answer as {role.name}: {problem}"
+                    ) from error
             messages = (*messages, *_ask_again(answer, problem))
 
-    def _is_known(self, messages: tuple[Message, ...], schema: Schema) -> bool:
+    async def _is_known(self, messages: tuple[Message, ...], schema: Schema) -> bool:
         """Whether the answer is in the cache, and so costs nothing."""
-        return self._model.stored_answer(ChatRequest(messages, schema, self._sample)) is not None
+        return await self._model.stored_answer(ChatRequest(messages, schema, self._sample)) is not None
 
     async def _call(
         self,

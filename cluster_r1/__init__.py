@@ -1,8 +1,8 @@
 """Cluster texts by an instruction.
 
-    from cluster_r1 import ClusteringAgent
+from cluster_r1 import ClusteringAgent
 
-    result = ClusteringAgent(model="openai:gpt-5-mini").cluster(texts, "by root cause")
+result = ClusteringAgent(model="openai:gpt-5-mini").cluster(texts, "by root cause")
 """
 
 from __future__ import annotations

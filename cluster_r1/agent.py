@@ -198,9 +198,7 @@ class ClusteringAgent:
             loop.call_soon_threadsafe(queue.put_nowait, progress)
 
         running = asyncio.ensure_future(
-            event_loop.submit(
-                self._run(texts, instruction, k, text_column, id_column, forward, None, "")
-            )
+            event_loop.submit(self._run(texts, instruction, k, text_column, id_column, forward, None, ""))
         )
         running.add_done_callback(lambda _: queue.put_nowait(None))
         try:

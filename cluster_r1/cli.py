@@ -7,7 +7,7 @@ import logging
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, cast, get_args
 
 import typer
 
@@ -17,7 +17,7 @@ from cluster_r1.types import KRange
 
 if TYPE_CHECKING:
     from cluster_r1.agent import ClusteringAgent
-    from cluster_r1.reading import ReadTexts
+    from cluster_r1.reading import Format, ReadTexts
     from cluster_r1.result import ClusteringResult
 
 _EPILOG = "Exit codes: 0 done, 2 bad input, 3 model failure, 4 budget too small, 130 stopped by Ctrl-C."
@@ -75,7 +75,9 @@ def cluster(
     k: Annotated[str | None, typer.Option(help="Number of clusters: 5, or a range such as 4..12.")] = None,
     rounds: Annotated[int, typer.Option(min=0, help="How often the clustering may be refined.")] = 2,
     out: Annotated[Path | None, typer.Option(help="Folder for the results.  [default: out/...]")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run in that folder.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another run in that folder.")
+    ] = False,
     budget_tokens: Annotated[int | None, typer.Option(min=1, help="Spend at most this many tokens.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read only the first N texts.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and stop.")] = False,
@@ -196,11 +198,13 @@ def _show_estimate(agent: ClusteringAgent, read: ReadTexts, by: str, as_json: bo
     )
 
 
-def _format(name: str | None) -> str | None:
-    known = ("csv", "tsv", "jsonl", "json", "parquet", "lines")
+def _format(name: str | None) -> Format | None:
+    from cluster_r1.reading import Format
+
+    known = get_args(Format)
     if name is not None and name not in known:
         raise InputError(f"--format is {name!r}: choose one of {', '.join(known)}")
-    return name
+    return cast("Format | None", name)
 
 
 def _slug(text: str) -> str:

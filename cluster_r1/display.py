@@ -99,7 +99,9 @@ def show_models() -> None:
         table.add_row(spec, what, "[green]ready[/green]" if not missing else f"needs: {escape(missing)}")
     console = Console()
     console.print(table)
-    console.print(f"Without --model, {default_spec()} is used. $CLUSTER_R1_MODEL names another.", soft_wrap=True)
+    console.print(
+        f"Without --model, {default_spec()} is used. $CLUSTER_R1_MODEL names another.", soft_wrap=True
+    )
 
 
 def show_trace(folder: Path, *, prompts: bool) -> None:
@@ -231,8 +233,8 @@ def _decisions(record: TraceRecord) -> Sequence[str]:
     outputs: Any = record["outputs"]
     if not isinstance(outputs, dict):
         return ()
-    update = outputs.get("update") if isinstance(outputs.get("update"), dict) else outputs
-    reason = update.get("stop_reason")
+    update = outputs.get("update")
+    reason = (update if isinstance(update, dict) else outputs).get("stop_reason")
     return (f"stops: {reason}",) if reason else ()
 
 

@@ -239,7 +239,5 @@ def _clustering(clusters: dict[str, Any], rows: Sequence[Row]) -> Clustering:
             for row in rows
             if row.cluster_id
         ),
-        unassigned=tuple(
-            Unassigned(text_id=row.id, reason=row.reason) for row in rows if not row.cluster_id
-        ),
+        unassigned=tuple(Unassigned(text_id=row.id, reason=row.reason) for row in rows if not row.cluster_id),
     )

@@ -7,6 +7,7 @@ from cluster_r1.agents.clustering.proposer import ProposedCluster
 from cluster_r1.agents.parsing import AnswerError, read_object
 from cluster_r1.agents.role import Role, Schema, object_of
 from cluster_r1.prompts import Message
+
 from cluster_r1.types import Record
 
 
@@ -38,9 +39,7 @@ class Assigner(Role[AssignerInput, Placements]):
 
     def render(self, given: AssignerInput) -> tuple[Message, ...]:
         """The prompt."""
-        return self.template.render(
-            instruction=given.instruction, clusters=given.clusters, texts=given.texts
-        )
+        return self.template.render(instruction=given.instruction, clusters=given.clusters, texts=given.texts)
 
     def parse(self, answer: str, given: AssignerInput) -> Placements:
         """Read the placements."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cluster_r1.agents.models.static_embedder import count_tokens
+
 from cluster_r1.errors import InputError
 from cluster_r1.types import Record
 
@@ -43,7 +44,8 @@ def fit_texts(texts: Sequence[str], instruction: str, context_tokens: int | None
             "a model with a larger context, or --model embedding"
         )
     shown = tuple(
-        text if count <= cap else shorten(text, cap / count) for text, count in zip(texts, counts, strict=True)
+        text if count <= cap else shorten(text, cap / count)
+        for text, count in zip(texts, counts, strict=True)
     )
     shortened = sum(count > cap for count in counts)
     return Fitted(shown=shown, shortened=shortened)

@@ -1,14 +1,15 @@
 """Groups embedded texts by agglomerative clustering, inferring how many groups there are.
 
-1. Subtract the batch's mean from the vectors and scale them back to length 1, so that the cosine of two texts
-   says how much more alike they are than the batch at large.
+1. Subtract the batch's mean from the vectors and scale them back to length 1, so that the cosine of two
+   texts says how much more alike they are than the batch at large.
 2. Agglomerate by average linkage on cosine distance (UPGMA: Sokal & Michener, 1958).
 3. Keep the merges whose two groups have a mean cosine above GAMMA; the groups left are the answer.
 
 Each kept merge of groups A and B raises the sum, over pairs that share a group, of (cosine - GAMMA), by
-|A| |B| (mean cosine - GAMMA), and no other merge would. So this is a greedy ascent on the constant Potts model
-of Traag, Van Dooren & Nesterov, "Narrow scope for resolution-limit-free community detection", Physical Review E
-84, 016114 (2011); with GAMMA = 0 it is correlation clustering (Bansal, Blum & Chawla, Machine Learning 56, 2004).
+|A| |B| (mean cosine - GAMMA), and no other merge would. So this is a greedy ascent on the constant Potts
+model of Traag, Van Dooren & Nesterov, "Narrow scope for resolution-limit-free community detection", Physical
+Review E 84, 016114 (2011); with GAMMA = 0 it is correlation clustering (Bansal, Blum & Chawla, Machine
+Learning 56, 2004).
 How GAMMA was chosen, and how the rule compares with others, is in docs/decisions/0003-inferring-k.md.
 """
 

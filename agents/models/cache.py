@@ -16,7 +16,9 @@ from cluster_r1.agents.models.messages import ChatAnswer, ChatRequest
 
 _log = logging.getLogger(__name__)
 
-_SCHEMA = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, model TEXT NOT NULL, answer TEXT NOT NULL)"
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, model TEXT NOT NULL, answer TEXT NOT NULL)"
+)
 
 
 def default_cache_path() -> Path:
@@ -104,7 +106,10 @@ class ResponseCache:
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
         damaged = self.path.with_name(self.path.name + ".damaged")
         _log.warning(
-            "%s is damaged (%s): moved to %s, begun anew; calls are made again", self.path, error, damaged.name
+            "%s is damaged (%s): moved to %s, begun anew; calls are made again",
+            self.path,
+            error,
+            damaged.name,
         )
         self.path.replace(damaged)
         for ending in ("-wal", "-shm"):

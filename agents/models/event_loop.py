@@ -37,6 +37,17 @@ async def submit(coroutine: Coroutine[Any, Any, _T]) -> _T:
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, background_loop()))
 
 
+async def brief(function: Callable[..., _T], *arguments: Any) -> _T:
+    """The result of a function that blocks for well under a millisecond.
+
+    On the background loop it is simply called; on a loop of somebody else, such as a server's, which may
+    refuse whatever blocks, it is called in a thread.
+    """
+    if asyncio.get_running_loop() is _loop:
+        return function(*arguments)
+    return await asyncio.to_thread(function, *arguments)
+
+
 def background_loop() -> asyncio.AbstractEventLoop:
     """The loop, started on first use."""
     global _loop

@@ -32,7 +32,7 @@ class ReasoningChatOpenAI(ChatOpenAI):
         if self._use_responses_api(payload):
             return await super()._agenerate(messages, stop, run_manager, **kwargs)
         body = await self.root_async_client.post("/chat/completions", cast_to=object, body=payload)
-        return self._create_chat_result(body)  # type: ignore[arg-type]  # anything else is refused there
+        return self._create_chat_result(body)
 
     def _create_chat_result(
         self, response: dict[str, Any] | openai.BaseModel, generation_info: dict[str, Any] | None = None

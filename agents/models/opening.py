@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from langchain_core.language_models.chat_models import BaseChatModel
-
 from cluster_r1.agents.models import event_loop, local_server
 from cluster_r1.agents.models.cache import ResponseCache
 from cluster_r1.agents.models.reasoning_chat_model import ReasoningChatModel
 from cluster_r1.agents.models.retries import RetryPolicy
 from cluster_r1.agents.models.specs import ModelSpec
+from langchain_core.language_models.chat_models import BaseChatModel
+
 from cluster_r1.errors import InputError, MissingDependencyError, ModelError
 from cluster_r1.secrets import redact
 
@@ -62,7 +62,9 @@ def open_model(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | No
 def _hosted(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | None) -> ReasoningChatModel:
     key_name = _KEYS.get(spec.provider)
     if key_name and not os.environ.get(key_name):
-        raise InputError(f"{spec} needs the environment variable {key_name}. Set it, or use --model embedding")
+        raise InputError(
+            f"{spec} needs the environment variable {key_name}. Set it, or use --model embedding"
+        )
     is_openai = spec.provider == "openai"
     if is_openai:
         open_client = partial(_open_openai, spec.name, None, None, options)
@@ -122,9 +124,8 @@ def _local(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | None) 
 def _open_openai(
     name: str, url: str | None, key: str | None, options: ModelOptions, closes: bool
 ) -> BaseChatModel:
-    from openai import DefaultAioHttpClient
-
     from cluster_r1.agents.models.openai_compatible import ReasoningChatOpenAI
+    from openai import DefaultAioHttpClient
 
     transport: dict[str, Any] = {}
     if closes:  # aiohttp is twice as fast with many calls at once, but must be closed
@@ -164,7 +165,7 @@ def _profiled_context(client: BaseChatModel) -> int:
 
 
 def _served_context(spec: ModelSpec, key: str) -> int:
-    """What the server says of the model; asked before anything else, so that a wrong address shows at once."""
+    """What the server says of the model; asked first, so that a wrong address shows at once."""
     import httpx
 
     try:

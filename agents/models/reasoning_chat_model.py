@@ -7,19 +7,19 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models.chat_models import BaseChatModel, LangSmithParams
-from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.messages.ai import UsageMetadata
-from langchain_core.outputs import ChatGeneration, ChatResult
-from pydantic import Field, PrivateAttr
-
 from cluster_r1.agents.models import event_loop
 from cluster_r1.agents.models.cache import ResponseCache, request_key
 from cluster_r1.agents.models.messages import ChatAnswer, ChatRequest
 from cluster_r1.agents.models.retries import RetryPolicy, status_of, with_retries
 from cluster_r1.agents.parsing import split_reasoning
 from cluster_r1.prompts import Message
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import LangSmithParams
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import Field, PrivateAttr
 
 _Loop = asyncio.AbstractEventLoop
 _ROLES = {"human": "user", "ai": "assistant"}
@@ -101,17 +101,17 @@ class ReasoningChatModel(BaseChatModel):
         Raises:
             ModelError: the model could not be reached or refused, after all retries.
         """
-        if stored := self.stored_answer(request):
+        if stored := await self.stored_answer(request):
             return stored
         async with self._slot():
             answer = await with_retries(lambda: self._send(request), self.retries, self.spec)
         if self.cache_:
-            self.cache_.put(self._key(request), self.spec, answer)
+            await event_loop.brief(self.cache_.put, self._key(request), self.spec, answer)
         return answer
 
-    def stored_answer(self, request: ChatRequest) -> ChatAnswer | None:
+    async def stored_answer(self, request: ChatRequest) -> ChatAnswer | None:
         """The answer in the cache, if it is there."""
-        return self.cache_.get(self._key(request)) if self.cache_ else None
+        return await event_loop.brief(self.cache_.get, self._key(request)) if self.cache_ else None
 
     def _key(self, request: ChatRequest) -> str:
         return request_key(self.spec, {**self.parameters, **self.identity}, request)

@@ -32,7 +32,8 @@ def _weights() -> NDArray[np.float32]:
     from safetensors.numpy import load_file
 
     (weights,) = load_file(_package() / "weights" / "l2_supercat_256.safetensors").values()
-    return weights.astype(np.float32)
+    matrix: NDArray[np.float32] = np.asarray(weights, dtype=np.float32)
+    return matrix
 
 
 @cache
@@ -55,8 +56,14 @@ def embed(texts: Sequence[str]) -> NDArray[np.float32]:
         for row, ids in enumerate(batch, start):
             if ids:
                 vectors[row] = _weights()[ids].mean(axis=0)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    return unit_rows(vectors)
+
+
+def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The rows scaled to length 1; zero rows stay zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return unit
 
 
 def count_tokens(texts: Sequence[str]) -> list[int]:

@@ -9,8 +9,9 @@ from functools import lru_cache
 from itertools import combinations
 
 from cluster_r1.agents.clustering.partition import NONE, Placement
-from cluster_r1.agents.clustering.proposer import ProposedCluster, Proposal
+from cluster_r1.agents.clustering.proposer import Proposal, ProposedCluster
 from cluster_r1.agents.distinctive_words import distinct_names
+
 from cluster_r1.edits import Edit, apply_edits
 from cluster_r1.types import Assignment, Cluster, Clustering, Finding, KRange, Record, Unassigned
 
@@ -86,12 +87,10 @@ def k_finding(clustering: Clustering, k: KRange | None) -> Finding | None:
     kind, bound = ("merge", f"at most {k.high}") if count > k.high else ("split", f"at least {k.low}")
     everything = tuple(cluster.id for cluster in clustering.clusters)
     comment = f"there are {count} clusters, {bound} wanted"
-    return Finding(kind=kind, clusters=everything, comment=comment, source="code")  # type: ignore[arg-type]
+    return Finding(kind=kind, clusters=everything, comment=comment, source="code")
 
 
-def _best_placements(
-    placements: Sequence[Placement], texts: int, repairs: list[str]
-) -> dict[int, Placement]:
+def _best_placements(placements: Sequence[Placement], texts: int, repairs: list[str]) -> dict[int, Placement]:
     """One placement a text: the more confident of two, the first of equals."""
     best: dict[int, Placement] = {}
     unknown = contradicted = 0

@@ -1,4 +1,4 @@
-"""What to do when the proposer's answer is unusable or leaves texts out: ask in smaller parts, then give up."""
+"""When the proposer's answer is unusable or leaves texts out: ask in smaller parts, then give up."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from cluster_r1.agents.clustering.assigner import Assigner, AssignerInput
 from cluster_r1.agents.clustering.partition import Placement
-from cluster_r1.agents.clustering.proposer import ProposedCluster, Proposal, Proposer, ProposerInput
+from cluster_r1.agents.clustering.proposer import Proposal, ProposedCluster, Proposer, ProposerInput
 from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.parsing import AnswerError
 from cluster_r1.agents.reasoning_node import ReasoningNode
+
 from cluster_r1.errors import BudgetError, ModelError
 from cluster_r1.types import Record
 
@@ -24,7 +25,7 @@ class Filled(Record):
 
 
 async def propose_all(node: ReasoningNode, given: ProposerInput, ledger: Ledger) -> Filled:
-    """Ask the proposer; where it fails on all texts, have it group the first half or quarter and assign the rest.
+    """Ask the proposer; where all texts are too much for it, have it group a part and assign the rest.
 
     Raises:
         ModelError: the model cannot be reached, and nothing is finished yet.
@@ -100,6 +101,4 @@ def _taxonomy(proposal: Proposal) -> tuple[ProposedCluster, ...]:
 
 
 def _filled(proposal: Proposal, placements: Sequence[Placement], notes: Sequence[str]) -> Filled:
-    return Filled(
-        proposal=proposal.model_copy(update={"placements": tuple(placements)}), notes=tuple(notes)
-    )
+    return Filled(proposal=proposal.model_copy(update={"placements": tuple(placements)}), notes=tuple(notes))

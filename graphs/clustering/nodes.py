@@ -7,25 +7,19 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
-from langgraph.config import get_stream_writer
-from langgraph.runtime import Runtime
-from langgraph.types import Command
-
 from cluster_r1.agents.clustering.critic import Critic, CriticInput, Critique
 from cluster_r1.agents.clustering.fitting import fit_texts
 from cluster_r1.agents.clustering.grouping_view import GroupingView, view_of
 from cluster_r1.agents.clustering.partition import Placement
-from cluster_r1.agents.clustering.proposer import ProposedCluster, Proposal, ProposerInput
+from cluster_r1.agents.clustering.proposer import Proposal, ProposedCluster, ProposerInput
 from cluster_r1.agents.clustering.refiner import Refiner, RefinerInput
 from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.models.cache import ResponseCache, default_cache_path
 from cluster_r1.agents.models.opening import ModelOptions
 from cluster_r1.agents.opening import open_node
 from cluster_r1.agents.reasoning_node import ReasoningNode
-from cluster_r1.edits import apply_edits
-from cluster_r1.errors import BudgetError, InputError, ModelError
-from cluster_r1.graphs.clustering.checking import Checked, check_clustering, check_proposal, k_finding
-from cluster_r1.graphs.clustering.distinct import DistinctTexts, distinct_texts, spread
+from cluster_r1.graphs.clustering.checking import check_clustering, check_proposal, k_finding
+from cluster_r1.graphs.clustering.distinct import distinct_texts, spread
 from cluster_r1.graphs.clustering.gaps import propose_all
 from cluster_r1.graphs.clustering.limits import enforce_k
 from cluster_r1.graphs.clustering.state import (
@@ -34,7 +28,13 @@ from cluster_r1.graphs.clustering.state import (
     OpenContext,
     ScoredRound,
 )
-from cluster_r1.types import Clustering, Finding, KRange, Round, StopReason, Text
+from langgraph.config import get_stream_writer
+from langgraph.runtime import Runtime
+from langgraph.types import Command
+
+from cluster_r1.edits import apply_edits
+from cluster_r1.errors import BudgetError, InputError, ModelError
+from cluster_r1.types import Finding, KRange, Round, StopReason, Text
 
 _PER_CODE_FINDING = 0.05  # what a finding of the check costs a round's score
 
@@ -178,7 +178,9 @@ def read_input(texts: Sequence[Any], instruction: str) -> list[Text]:
         InputError: an instruction or texts are missing, or ids repeat.
     """
     if not instruction.strip():
-        raise InputError('the instruction is empty. Say what the grouping should follow, e.g. "by root cause"')
+        raise InputError(
+            'the instruction is empty. Say what the grouping should follow, e.g. "by root cause"'
+        )
     if not texts:
         raise InputError("there are no texts")
     read = [_read_text(item, number) for number, item in enumerate(texts, 1)]

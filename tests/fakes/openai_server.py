@@ -123,9 +123,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "nested": _changed(_nested),
     "mapping": _changed(_assignments(lambda es: {str(e["text"]): e["cluster"] for e in es})),
     "repeated": _changed(
-        _assignments(
-            lambda es: es + [{**e, "cluster": es[0]["cluster"], "confidence": 0.1} for e in es[:5]]
-        )
+        _assignments(lambda es: es + [{**e, "cluster": es[0]["cluster"], "confidence": 0.1} for e in es[:5]])
     ),
     "unknown": _changed(_assignments(lambda es: [*es, {**es[0], "text": 99999}, {**es[0], "text": -1}])),
     "unlisted": _changed(lambda answer: {**answer, "clusters": answer["clusters"][:1]}),
