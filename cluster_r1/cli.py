@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _EPILOG = "Exit codes: 0 done, 2 bad input, 3 model failure, 4 budget too small, 130 stopped by Ctrl-C."
 
+_INTERRUPTED = 130  # what Typer makes of Ctrl-C
+
 app = typer.Typer(
     name="cluster-r1",
     help="Cluster texts by an instruction.",
@@ -41,15 +43,14 @@ def main() -> NoReturn:
     except ClusterR1Error as error:
         _say(f"error: {error}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _say("stopped. Finished calls are kept: run the same command again to go on")
-        sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read the output has left; there is nobody to tell
         sys.exit(0)
     except Exception as error:
         _say_usage(error)
         raise
+    if code == _INTERRUPTED:
+        _say("stopped. Finished calls are kept: run the same command again to go on")
     sys.exit(code or 0)
 
 

@@ -6,16 +6,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
+from cluster_r1.columns import as_id, choose_columns, id_problem, is_missing, shown, without_surrogates
 from cluster_r1.errors import InputError
-from cluster_r1.reading import (
-    as_id,
-    choose_id_column,
-    choose_text_column,
-    id_problem,
-    is_missing,
-    shown,
-    without_surrogates,
-)
 from cluster_r1.types import Text
 
 _WHERE = "the texts passed"
@@ -112,9 +104,7 @@ def _of_frame(frame: Any, text_column: str | None, id_column: str | None) -> tup
 def _choose(
     labels: Sequence[object], text_column: str | None, id_column: str | None
 ) -> tuple[int, int | None]:
-    columns = [str(label) for label in labels]
-    text_at = choose_text_column(columns, text_column, _WHERE)
-    return text_at, choose_id_column(columns, id_column, text_at, _WHERE)
+    return choose_columns([str(label) for label in labels], text_column, id_column, _WHERE)
 
 
 def _index_ids(data: Any) -> list[object]:

@@ -1,5 +1,7 @@
 """What a Python caller may pass as texts, and which ids the caller gets back."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,7 +34,9 @@ FRAME = pd.DataFrame({"id": [7, 8], "Body": ["x", None], "title": ["t", "u"]}, i
         (FRAME.drop(columns="id").set_axis([1, 1]), {}, ["x", ""], [0, 1]),
     ],
 )
-def test_every_kind_gives_texts_and_the_ids_of_the_caller(data, options, texts, ids):
+def test_every_kind_gives_texts_and_the_ids_of_the_caller(
+    data: object, options: dict[str, str], texts: list[str], ids: list[Any]
+) -> None:
     found, own_ids = texts_from_python(data, **options)
     assert [text.text for text in found] == texts
     assert own_ids == ids
@@ -65,13 +69,15 @@ def test_every_kind_gives_texts_and_the_ids_of_the_caller(data, options, texts, 
         ([{}], {}, r"dicts without keys"),
     ],
 )
-def test_what_cannot_be_texts_is_refused_in_one_line(data, options, reason):
+def test_what_cannot_be_texts_is_refused_in_one_line(
+    data: object, options: dict[str, str], reason: str
+) -> None:
     with pytest.raises(InputError, match=reason) as caught:
         texts_from_python(data, **options)
     assert "\n" not in str(caught.value)
 
 
-def test_a_whole_float_makes_a_natural_id_and_stays_itself_for_the_caller():
+def test_a_whole_float_makes_a_natural_id_and_stays_itself_for_the_caller() -> None:
     found, own_ids = texts_from_python(pd.DataFrame({"id": [7.0, 8.0], "text": ["x", "y"]}))
     assert [text.id for text in found] == ["7", "8"]
     assert own_ids == [7.0, 8.0]

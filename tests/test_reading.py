@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -15,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster_r1.errors import InputError, MissingDependencyError
-from cluster_r1.reading import ReadTexts, read_texts
+from cluster_r1.reading import Format, ReadTexts, read_texts
+from cluster_r1.types import Text
 
 
-def read(folder: Path, name: str, content: str | bytes, **options) -> ReadTexts:
+def read(folder: Path, name: str, content: str | bytes, **options: Any) -> ReadTexts:
     path = folder / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return read_texts(path, **options)
@@ -28,7 +30,7 @@ def pairs(result: ReadTexts) -> list[tuple[str, str]]:
     return [(text.id, text.text) for text in result.texts]
 
 
-def parquet(**columns) -> bytes:
+def parquet(**columns: list[Any]) -> bytes:
     sink = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.table(columns), sink)
     return sink.getvalue()
@@ -71,7 +73,13 @@ def parquet(**columns) -> bytes:
         ("a.bin", parquet(text=[b"x"], **{"a.b": ["y"]}), [("1", "x")], ("text", None)),
     ],
 )
-def test_each_form_gives_texts_ids_and_columns(tmp_path, name, content, expected, columns):
+def test_each_form_gives_texts_ids_and_columns(
+    tmp_path: Path,
+    name: str,
+    content: str | bytes,
+    expected: list[tuple[str, str]],
+    columns: tuple[str | None, str | None],
+) -> None:
     result = read(tmp_path, name, content)
     assert pairs(result) == expected
     assert (result.text_column, result.id_column) == columns
@@ -79,7 +87,9 @@ def test_each_form_gives_texts_ids_and_columns(tmp_path, name, content, expected
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_every_encoding_with_a_mark_reads_the_same_and_the_digest_is_of_the_file(tmp_path, encoding):
+def test_every_encoding_with_a_mark_reads_the_same_and_the_digest_is_of_the_file(
+    tmp_path: Path, encoding: str
+) -> None:
     content = "id,text\n1,héé 😀\n".encode(encoding)
     result = read(tmp_path, "a.csv", content, limit=1)
     assert pairs(result) == [("1", "héé 😀")]
@@ -109,7 +119,9 @@ def test_every_encoding_with_a_mark_reads_the_same_and_the_digest_is_of_the_file
         (b"id,text\n7,a\n ,b\n", ["a", "b"], ["column id is not used", "row 3 has no id"]),
     ],
 )
-def test_what_is_read_with_a_doubt_is_read_with_one_warning(tmp_path, content, texts, fragments):
+def test_what_is_read_with_a_doubt_is_read_with_one_warning(
+    tmp_path: Path, content: bytes, texts: list[str], fragments: list[str]
+) -> None:
     result = read(tmp_path, "a.csv", content)
     assert [text.text for text in result.texts] == texts
     assert [text.id for text in result.texts] == [str(number) for number in range(1, len(texts) + 1)]
@@ -176,7 +188,9 @@ XLSX = b"PK\x03\x04\x14\x00[Content_Types].xml xl/workbook.xml"
         ("a\nb.txt", b"", {}, ["a\\nb.txt", "is empty"]),
     ],
 )
-def test_a_refusal_is_one_line_with_file_place_and_remedy(tmp_path, name, content, options, fragments):
+def test_a_refusal_is_one_line_with_file_place_and_remedy(
+    tmp_path: Path, name: str, content: str | bytes, options: dict[str, str], fragments: list[str]
+) -> None:
     with pytest.raises(InputError) as caught:
         read(tmp_path, name, content, **options)
     message = str(caught.value)
@@ -194,22 +208,23 @@ def test_a_refusal_is_one_line_with_file_place_and_remedy(tmp_path, name, conten
         ("a.parquet", parquet(text=["x", "y", "z"])),
     ],
 )
-def test_nothing_after_the_limit_is_read_or_checked(tmp_path, name, content):
+def test_nothing_after_the_limit_is_read_or_checked(tmp_path: Path, name: str, content: str | bytes) -> None:
     assert [text.text for text in read(tmp_path, name, content, limit=2).texts] == ["x", "y"]
 
 
 @pytest.mark.parametrize("options", [{"limit": 0}, {"limit": -1}, {"format": "xml"}])
-def test_an_option_that_cannot_be_meant_is_refused(tmp_path, options):
+def test_an_option_that_cannot_be_meant_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"give a number of at least 1|give one of csv"):
         read(tmp_path, "a.txt", "x", **options)
 
 
-def test_a_path_that_holds_no_file_is_refused(tmp_path, monkeypatch):
-    for source, reason in [
+def test_a_path_that_holds_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources: list[tuple[Path | str, str]] = [
         (tmp_path, "is a directory"),
         (tmp_path / "b", "no such file"),
         ("a\0", "null byte"),
-    ]:
+    ]
+    for source, reason in sources:
         with pytest.raises(InputError, match=reason):
             read_texts(source)
 
@@ -221,10 +236,16 @@ def test_a_path_that_holds_no_file_is_refused(tmp_path, monkeypatch):
         read(tmp_path, "a.csv", "text\nx\n")
 
 
-def test_standard_input_is_sniffed_unless_the_format_is_named(monkeypatch):
+def test_standard_input_is_sniffed_unless_the_format_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     content = b"text,id\nx,7\n"
-    assert pairs(read_texts("-", stdin=io.BytesIO(content))) == [("1", "text,id"), ("2", "x,7")]
-    assert pairs(read_texts("-", stdin=io.BytesIO(content), format="csv")) == [("7", "x")]
+    assert pairs(read_texts("-", stdin=io.BytesIO(content))) == [("7", "x")]
+    assert pairs(read_texts("-", stdin=io.BytesIO(content), format="lines")) == [
+        ("1", "text,id"),
+        ("2", "x,7"),
+    ]
+    assert pairs(read_texts("-", stdin=io.BytesIO(b"a,b\nx,7\n"), format="csv", text_column="a")) == [
+        ("1", "x")
+    ]
     assert pairs(read_texts("-", stdin=io.BytesIO(parquet(text=["x"])))) == [("1", "x")]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "x"}')))
     assert pairs(read_texts("-")) == [("1", "x")]
@@ -232,7 +253,83 @@ def test_standard_input_is_sniffed_unless_the_format_is_named(monkeypatch):
         read_texts("-", stdin=io.BytesIO(b""))
 
 
-def test_a_column_named_by_the_caller_wins_over_the_usual_ones(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "options", "expected", "columns"),
+    [
+        ('id,text\n7,"x,\ny"\n', {}, [("7", "x,\ny")], ("text", "id")),
+        ("ID; Body \r\n7;a, b\r\n", {}, [("7", "a, b")], ("Body", "ID")),
+        ("n\ttext\n1\ta, b\n", {}, [("1", "a, b")], ("text", None)),
+        ("n|review\n1|x\n", {}, [("1", "x")], ("review", None)),
+        ('\n"text","n"\nx,1\n', {}, [("1", "x")], ("text", None)),
+        ("a,b,c;text\n1,2,3;x\n", {}, [("1", "x")], ("text", None)),
+        ("text\nx\ny\n", {}, [("1", "x"), ("2", "y")], ("text", None)),
+        ("titre,clé\nx,7\n", {"text_column": "titre"}, [("1", "x")], ("titre", None)),
+        ("titre,clé\nx,7\n", {"text_column": "titre", "id_column": "clé"}, [("7", "x")], ("titre", "clé")),
+        ("titre\nx\n", {"text_column": "titre"}, [("1", "x")], ("titre", None)),
+        ("key,text\n7,x\n", {"id_column": "key"}, [("7", "x")], ("text", "key")),
+    ],
+)
+def test_a_header_with_a_known_column_makes_a_table_of_what_names_no_format(
+    tmp_path: Path,
+    content: str,
+    options: dict[str, Any],
+    expected: list[tuple[str, str]],
+    columns: tuple[str | None, str | None],
+) -> None:
+    piped = read_texts("-", stdin=io.BytesIO(content.encode()), **options)
+    assert (pairs(piped), piped.text_column, piped.id_column) == (expected, *columns)
+    assert pairs(read(tmp_path, "a.dat", content, **options)) == expected
+    assert pairs(read_texts("-", stdin=io.BytesIO(content.encode("utf-16")), **options)) == expected
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "The text of this comment is short",
+        "The text, as printed, is short",
+        "text messages, mostly",
+        'He wrote "text", then left',
+        '"text" is what he wrote',
+        '"text',
+        "id,title",
+        "id",
+        "text: a, b",
+        "| a | b |",
+    ],
+)
+def test_prose_that_merely_mentions_a_column_stays_lines(tmp_path: Path, first: str) -> None:
+    content = f"{first}\na, b and c\n"
+    expected = [("1", first), ("2", "a, b and c")]
+    assert pairs(read_texts("-", stdin=io.BytesIO(content.encode()))) == expected
+    assert pairs(read(tmp_path, "notes", content)) == expected
+    assert pairs(read(tmp_path, "a.txt", f"id,text\n{content}"))[0] == ("1", "id,text")
+
+
+def test_a_doubt_about_the_first_line_is_counted_once() -> None:
+    result = read_texts("-", stdin=io.BytesIO(b"text,caf\xe9\nx,1\n"))
+    assert pairs(result) == [("1", "x")]
+    assert [warning for warning in result.warnings if "rows affected: 1" in warning] == result.warnings != []
+
+
+@pytest.mark.parametrize("content", ["Post, or not\nOne, two, three\n", 'text\n"open\n', 'text\n"a" b\n'])
+def test_what_was_taken_for_a_table_is_refused_with_the_way_to_read_it_as_lines(content: str) -> None:
+    with pytest.raises(InputError, match=r"plain text: the format lines"):
+        read_texts("-", stdin=io.BytesIO(content.encode()))
+    assert len(read_texts("-", stdin=io.BytesIO(content.encode()), format="lines").texts) == 2
+
+
+def test_a_csv_piped_into_the_command_is_read_as_csv(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text('id,text\n7,"one, two"\n8,three\n')
+    command = [sys.executable, "-m", "cluster_r1", "cluster", "-", "--by", "topic", "--model", "embedding"]
+    with (tmp_path / "x.csv").open("rb") as piped:
+        done = subprocess.run(
+            [*command, "--dry-run"], stdin=piped, cwd=tmp_path, capture_output=True, text=True
+        )
+    assert done.returncode == 0, done.stderr
+    assert "2 texts (2 different, from column 'text')" in done.stdout
+
+
+def test_a_column_named_by_the_caller_wins_over_the_usual_ones(tmp_path: Path) -> None:
     content = "id,text,title,key\n1,x,t,k\n2,y,u,l\n"
     result = read(tmp_path, "a.csv", content, text_column="title", id_column="key")
     assert (pairs(result), result.text_column, result.id_column) == ([("k", "t"), ("l", "u")], "title", "key")
@@ -241,18 +338,20 @@ def test_a_column_named_by_the_caller_wins_over_the_usual_ones(tmp_path):
 @pytest.mark.parametrize(
     ("name", "form"), [("a.csv", "text\n{}\n"), ("a.txt", "{}\n"), ("a.jsonl", '"{}"\n')]
 )
-def test_a_text_of_two_megabytes_is_read_whole(tmp_path, name, form):
+def test_a_text_of_two_megabytes_is_read_whole(tmp_path: Path, name: str, form: str) -> None:
     long = "word " * 400_000 + "end"
     assert [text.text for text in read(tmp_path, name, form.format(long)).texts] == [long]
 
 
-def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+def test_parquet_without_pyarrow_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "cluster-r1\[data\]"'):
         read(tmp_path, "a.parquet", b"PAR1")
 
 
-def test_reading_loads_no_data_library():
+def test_reading_loads_no_data_library() -> None:
     code = "import sys, cluster_r1.python_input; print({'pandas', 'pyarrow'} & {*sys.modules})"
     root = Path(__file__).parents[1]
     output = subprocess.run(
@@ -266,7 +365,7 @@ TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_charac
 
 @settings(max_examples=150, deadline=None)
 @given(TEXTS, st.sampled_from(",;\t|"), st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]))
-def test_what_a_csv_writer_wrote_is_read_back(texts, delimiter, encoding):
+def test_what_a_csv_writer_wrote_is_read_back(texts: list[str], delimiter: str, encoding: str) -> None:
     written = io.StringIO(newline="")
     writer = csv.writer(written, delimiter=delimiter)
     writer.writerows([("id", "text"), *enumerate(texts)])
@@ -277,7 +376,7 @@ def test_what_a_csv_writer_wrote_is_read_back(texts, delimiter, encoding):
 
 @settings(max_examples=100, deadline=None)
 @given(TEXTS, st.booleans())
-def test_what_a_json_writer_wrote_is_read_back(texts, ascii_only):
+def test_what_a_json_writer_wrote_is_read_back(texts: list[str], ascii_only: bool) -> None:
     lines = "\n".join(json.dumps({"text": text}, ensure_ascii=ascii_only) for text in texts).encode()
     array = json.dumps(texts, ensure_ascii=ascii_only).encode()
     assert [text.text for text in read_texts("-", stdin=io.BytesIO(lines)).texts] == texts
@@ -322,8 +421,11 @@ BYTES = st.binary() | st.lists(st.sampled_from(PIECES), max_size=30).map(b"".joi
     st.sampled_from([None, "csv", "tsv", "jsonl", "json", "lines", "parquet"]),
     st.sampled_from([None, 1]),
 )
-def test_any_bytes_give_texts_or_a_refusal_of_one_line(content, form, limit):
-    refusal, texts = None, []
+def test_any_bytes_give_texts_or_a_refusal_of_one_line(
+    content: bytes, form: Format | None, limit: int | None
+) -> None:
+    refusal: str | None = None
+    texts: list[Text] = []
     try:
         texts = read_texts("-", stdin=io.BytesIO(content), format=form, limit=limit).texts
     except InputError as error:
