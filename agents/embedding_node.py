@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
+
 from cluster_r1.agents.clustering.assigner import AssignerInput, Placements
 from cluster_r1.agents.clustering.partition import Placement
 from cluster_r1.agents.clustering.proposer import Proposal, ProposedCluster, ProposerInput
@@ -13,8 +15,6 @@ from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.models.agglomerative import cluster_embeddings
 from cluster_r1.agents.models.static_embedder import embed, unit_rows
 from cluster_r1.agents.role import Answered, Given, Role
-from numpy.typing import NDArray
-
 from cluster_r1.types import KRange
 
 _CRITERION = "similar words (the embedding baseline does not follow the instruction)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cluster_r1.agents.models.messages import ChatAnswer
-
 from cluster_r1.errors import BudgetError
 from cluster_r1.types import Usage
 
@@ -25,20 +24,27 @@ class Ledger:
         """What was spent and saved up to now."""
         return self._usage
 
-    def require(self, tokens: int, purpose: str) -> None:
-        """Make sure that a call of about this many tokens is within the budget.
+    def allow(self, prompt_tokens: int, answer_tokens: int, purpose: str) -> int | None:
+        """How many tokens the answer to a prompt may have; None for no limit.
+
+        Args:
+            prompt_tokens: of the call.
+            answer_tokens: that the answer needs at least.
+            purpose: the role that is asked.
 
         Raises:
-            BudgetError: it is not.
+            BudgetError: the budget does not cover the call.
         """
         if self.budget_tokens is None:
-            return
+            return None
         left = self.budget_tokens - self._usage.total_tokens
-        if tokens > left:
+        if prompt_tokens + answer_tokens > left:
             raise BudgetError(
                 f"the budget of {self.budget_tokens} tokens has {max(left, 0)} left, and the {purpose} needs "
-                f"about {tokens}. Finished calls are kept: run again with a larger --budget-tokens"
+                f"about {prompt_tokens + answer_tokens}. Finished calls are kept: run again with a larger "
+                "--budget-tokens"
             )
+        return left - prompt_tokens
 
     def record(self, answer: ChatAnswer) -> None:
         """Enter a finished call."""

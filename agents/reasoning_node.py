@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
+
 from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.models.messages import ChatAnswer, ChatRequest
 from cluster_r1.agents.models.reasoning_chat_model import ReasoningChatModel, read_message
 from cluster_r1.agents.models.static_embedder import count_tokens
 from cluster_r1.agents.parsing import AnswerError
 from cluster_r1.agents.role import Answered, Given, Role, Schema
-from cluster_r1.prompts import Message
-from langchain_core.messages import AIMessage
-from langchain_core.runnables import RunnableConfig
-
 from cluster_r1.errors import ModelError
+from cluster_r1.prompts import Message
 
 _ASKS = 2  # an unusable answer is sent back once, with what was wrong named
 _QUOTED = 2_000  # characters of an unusable answer that are shown to its writer
@@ -88,13 +88,11 @@ class LanguageModelNode:
         """Ask, and ask again with the error named when the answer cannot be used."""
         messages = role.render(given)
         schema = role.schema(given, bounded=self._model.bounds_answers)
-        answer_tokens = role.tokens_per_text * texts
         attempt = 0
         while True:
             attempt += 1
-            if ledger.budget_tokens is not None and not await self._is_known(messages, schema):
-                ledger.require(sum(count_tokens([m.content for m in messages])) + answer_tokens, role.name)
-            answer = await self._call(messages, schema, role, round, attempt, ledger)
+            most = await self._allowed(messages, schema, role, texts, ledger)
+            answer = await self._call(messages, schema, role, round, attempt, ledger, most)
             try:
                 return role.parse(answer.text, given)
             except AnswerError as error:
@@ -105,9 +103,21 @@ class LanguageModelNode:
                     ) from error
             messages = (*messages, *_ask_again(answer, problem))
 
-    async def _is_known(self, messages: tuple[Message, ...], schema: Schema) -> bool:
-        """Whether the answer is in the cache, and so costs nothing."""
-        return await self._model.stored_answer(ChatRequest(messages, schema, self._sample)) is not None
+    async def _allowed(
+        self,
+        messages: tuple[Message, ...],
+        schema: Schema,
+        role: Role[Given, Answered],
+        texts: int,
+        ledger: Ledger,
+    ) -> int | None:
+        """How many tokens the budget leaves for the answer; an answer in the cache costs nothing."""
+        if ledger.budget_tokens is None:
+            return None
+        if await self._model.stored_answer(ChatRequest(messages, schema, self._sample)) is not None:
+            return None
+        prompt_tokens = sum(count_tokens([message.content for message in messages]))
+        return ledger.allow(prompt_tokens, role.tokens_per_text * texts, role.name)
 
     async def _call(
         self,
@@ -117,6 +127,7 @@ class LanguageModelNode:
         round: int,
         attempt: int,
         ledger: Ledger,
+        most_tokens: int | None,
     ) -> ChatAnswer:
         template = role.template
         config: RunnableConfig = {
@@ -133,7 +144,9 @@ class LanguageModelNode:
         }
         chat = [message._asdict() for message in messages]
         try:
-            message = await self._model.ainvoke(chat, config, schema=schema, sample=self._sample)
+            message = await self._model.ainvoke(
+                chat, config, schema=schema, sample=self._sample, most_tokens=most_tokens
+            )
         except ModelError:
             ledger.record_failure()
             raise

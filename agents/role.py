@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar, Generic, TypeVar
 
-from cluster_r1.prompts import Message, Template, load_template
 from pydantic import BaseModel
+
+from cluster_r1.prompts import Message, Template, load_template
 
 Schema = dict[str, Any]
 Given = TypeVar("Given", bound=BaseModel)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+
 from cluster_r1.agents.models import local_server
 
 _PROMPT_TEXTS = 60

@@ -33,7 +33,7 @@ from cluster_r1.agents.reasoning_node import ReasoningNode
 from cluster_r1.errors import InputError
 from cluster_r1.graphs.clustering import OpenContext, graph, recursion_limit
 from cluster_r1.graphs.clustering.distinct import distinct_texts
-from cluster_r1.graphs.clustering.nodes import read_input
+from cluster_r1.graphs.clustering.entry import read_input
 from cluster_r1.graphs.clustering.state import DEFAULT_ROUNDS, ClusteringOutput
 from cluster_r1.graphs.tracing import TraceRecorder, seconds_by_name
 from cluster_r1.python_input import texts_from_python

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress as ProgressBar
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.tree import Tree
 
@@ -30,7 +32,6 @@ _STOPPED = {
     "rounds": "all rounds used, round {round} was best",
     "no_critic": "this model does not criticise its work",
     "no_edits": "nothing left to edit, round {round} was best",
-    "unchanged": "a round changed nothing, round {round} was best",
     "budget": "the token budget ended the refinement, round {round} was best",
     "critic_failed": "the critic failed, round {round} stands",
     "refiner_failed": "the refiner failed, round {round} was best",
@@ -46,11 +47,13 @@ def progress_line() -> Iterator[Callable[[Progress], None] | None]:
     if not console.is_terminal:
         yield None
         return
-    with console.status("starting") as status:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with ProgressBar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
 
         def update(progress: Progress) -> None:
             where = f"round {progress.round} · " if progress.round else ""
-            status.update(f"{where}{progress.stage}: {progress.message}")
+            bar.update(task, description=f"{where}{progress.stage}: {progress.message}")
 
         yield update
 
@@ -144,13 +147,14 @@ def _typical(result: ClusteringResult, cluster_id: str) -> str:
 def _summary(result: ClusteringResult) -> str:
     info, usage = result.info, result.usage
     why = _STOPPED[result.stop_reason].format(round=info.best_round)
-    parts = [f"{result.n_clusters} clusters of {len(result.texts)} texts", f"{info.model}: {why}"]
+    clusters = f"{result.n_clusters} cluster{'' if result.n_clusters == 1 else 's'}"
+    parts = [f"{info.model}: {why}"]
     if usage.calls or usage.saved_calls:
         spent = f"{usage.calls} calls, {usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
         saved = f" ({usage.saved_calls} more from the cache)" if usage.saved_calls else ""
         parts.append(spent + saved)
-    parts.append(f"{info.seconds['total']:.1f} s")
-    return escape(" · ".join(parts))
+    first = f"{clusters} of {len(result.texts)} texts · {info.seconds['total']:.1f} s"
+    return escape(f"{first}\n{' · '.join(parts)}")
 
 
 def _models() -> list[tuple[str, str, str]]:

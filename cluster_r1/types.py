@@ -161,7 +161,6 @@ StopReason = Literal[
     "rounds",
     "no_critic",
     "no_edits",
-    "unchanged",
     "budget",
     "critic_failed",
     "refiner_failed",

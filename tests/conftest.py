@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.fakes.openai_server import FakeOpenAI, running_server
 
 # Two threads on two busy cores can be ten times slower than one.

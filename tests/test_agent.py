@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.fakes.openai_server import BEHAVIOURS, FakeOpenAI, label_of
 
 from cluster_r1 import ClusteringAgent, ClusteringResult, Progress
 from cluster_r1.agents.models.retries import RetryPolicy
 from cluster_r1.errors import BudgetError, InputError, ModelError
 from cluster_r1.metrics import adjusted_rand
+from tests.fakes.openai_server import BEHAVIOURS, FakeOpenAI, label_of
 
 QUICK = RetryPolicy(attempts=4, first_wait=0.001, longest_wait=0.01)
 TEXTS = [f"{label}: message {n}" for n in range(8) for label in ("late", "broken", "billing")]
@@ -95,7 +95,9 @@ def test_whatever_server_and_texts_the_cover_is_exact(
 def test_a_critic_leads_to_edits_and_the_better_round_wins(server: FakeOpenAI) -> None:
     finding = {"kind": "merge", "clusters": ["C1", "C2"], "texts": [1, 2], "comment": "the same"}
     server.critiques = [{"findings": [finding], "score": 40, "verdict": "revise"}]
-    server.edits = [{"kind": "merge", "clusters": ["C1", "C2"], "texts": [], "name": "goods", "reason": "same"}]
+    server.edits = [
+        {"kind": "merge", "clusters": ["C1", "C2"], "texts": [], "name": "goods", "reason": "same"}
+    ]
     result = agent_of(server).cluster(TEXTS, "by kind")
     assert server.roles_asked() == ["proposer", "critic", "refiner", "critic"]
     assert [cluster.name for cluster in result.clusters] == ["goods", "billing"]
@@ -267,6 +269,7 @@ def test_a_budget_ends_the_refinement_and_keeps_the_proposal(server: FakeOpenAI)
     result = agent_of(server, budget_tokens=budget).cluster(TEXTS, "by kind")
     assert result.stop_reason == "budget"
     assert result.usage.total_tokens <= budget
+    assert server.requests[-1]["max_completion_tokens"] < budget  # the server itself is held to it
     assert adjusted_rand(LABELS, result.labels.tolist()) == 1.0
 
 
@@ -287,7 +290,8 @@ def test_equal_texts_are_sent_once_and_share_a_place(server: FakeOpenAI) -> None
 
 
 @pytest.mark.parametrize(
-    ("texts", "clusters"), [(["late: x"], 1), (["late: x"] * 5, 1), (["late: x", "broken: y"], 2), (["", " "], 0)]
+    ("texts", "clusters"),
+    [(["late: x"], 1), (["late: x"] * 5, 1), (["late: x", "broken: y"], 2), (["", " "], 0)],
 )
 def test_few_texts_get_a_sensible_answer(server: FakeOpenAI, texts: list[str], clusters: int) -> None:
     result = agent_of(server).cluster(texts, "by kind")
@@ -323,9 +327,7 @@ def test_a_long_text_is_shortened_with_a_mark(server: FakeOpenAI) -> None:
     assert any("shortened" in note for note in result.notes)
 
 
-def test_keys_appear_nowhere(
-    server: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_keys_appear_nowhere(server: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = "very-secret-value-123456"
     monkeypatch.setenv("VLLM_API_KEY", secret)
     cache = tmp_path / "cache.sqlite"
@@ -403,8 +405,37 @@ def test_pandas_goes_in_and_comes_out(server: FakeOpenAI) -> None:
     assert series.labels.dtype == np.intp
 
 
+def test_a_hosted_model_is_asked_with_its_key_at_its_address(
+    server: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "hosted-key-0123456789")
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    server.behaviour = "reasoning_content"
+    result = ClusteringAgent("openai:some-model", cache=tmp_path / "cache.sqlite").cluster(TEXTS, "by kind")
+    assert adjusted_rand(LABELS, result.labels.tolist()) == 1.0
+    assert server.requests[0]["model"] == "some-model"
+    assert server.requests[0]["response_format"]["json_schema"]["strict"] is True
+    assert server.headers[0]["Authorization"] == "Bearer hosted-key-0123456789"
+    assert "temperature" not in server.requests[0]  # reasoning models refuse any but their own
+
+
+def test_with_a_key_a_hosted_model_is_the_default_and_without_one_the_baseline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert ClusteringAgent(cache=False).model == "embedding"
+    monkeypatch.setenv("OPENAI_API_KEY", "hosted-key-0123456789")
+    assert ClusteringAgent(cache=False).model.startswith("openai:")
+    monkeypatch.setenv("CLUSTER_R1_MODEL", "embedding")
+    assert ClusteringAgent(cache=False).model == "embedding"
+
+
+def test_a_provider_without_its_package_is_named_with_the_command() -> None:
+    with pytest.raises(InputError, match="pip install langchain-mistralai"):
+        ClusteringAgent("mistralai:some-model", cache=False)
+
+
 def test_a_server_that_is_not_there_is_named_at_once() -> None:
-    with pytest.raises(ModelError, match="no vLLM server answers at http://127.0.0.1:9/v1"):
+    with pytest.raises(ModelError, match=r"no vLLM server answers at http://127\.0\.0\.1:9/v1"):
         ClusteringAgent("vllm:fake@http://127.0.0.1:9/v1")
 
 

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cluster_r1.agents.clustering.partition import Placement
 from cluster_r1.agents.clustering.proposer import Proposal, ProposedCluster
+from cluster_r1.edits import Edit, apply_edits
 from cluster_r1.graphs.clustering.checking import (
     FITS_NONE,
     NOT_PLACED,
@@ -18,10 +22,6 @@ from cluster_r1.graphs.clustering.checking import (
 )
 from cluster_r1.graphs.clustering.distinct import EMPTY, distinct_texts, spread
 from cluster_r1.graphs.clustering.limits import enforce_k
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from cluster_r1.edits import Edit, apply_edits
 from cluster_r1.types import Assignment, Cluster, Clustering, KRange, Text, Unassigned
 
 QUICK = settings(max_examples=200, deadline=None)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import EXAMPLES
-from tests.fakes.openai_server import FakeOpenAI
 
 from cluster_r1 import ClusteringResult
+from tests.conftest import EXAMPLES
+from tests.fakes.openai_server import FakeOpenAI
 
 MESSAGES = EXAMPLES / "support_messages.csv"
 LINES = "late: a\nlate: b\nbroken: c\nbroken: d\n"
@@ -86,7 +86,9 @@ def test_a_folder_with_another_run_is_not_overwritten_unasked(tmp_path: Path) ->
     assert other.returncode == 2
     assert "--overwrite" in other.stderr
     assert (tmp_path / "o" / "run.json").read_text() == kept
-    assert run("cluster", "texts.txt", "--by", "tone", "--out", "o", "--overwrite", cwd=tmp_path).returncode == 0
+    assert (
+        run("cluster", "texts.txt", "--by", "tone", "--out", "o", "--overwrite", cwd=tmp_path).returncode == 0
+    )
 
 
 def test_a_killed_run_goes_on_where_it_was(server: FakeOpenAI, tmp_path: Path) -> None:

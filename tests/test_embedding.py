@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cluster_r1.agents.clustering.assigner import Assigner, AssignerInput
 from cluster_r1.agents.clustering.critic import Critic, CriticInput
 from cluster_r1.agents.clustering.grouping_view import GroupingView
@@ -17,9 +20,6 @@ from cluster_r1.agents.embedding_node import EmbeddingNode, propose
 from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.models.agglomerative import MOST_IN_TREE, cluster_embeddings
 from cluster_r1.agents.models.static_embedder import DIMENSIONS, count_tokens, embed
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from cluster_r1.types import KRange, Usage
 
 QUICK = settings(max_examples=80, deadline=None)

@@ -6,9 +6,9 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from tests.fakes.openai_server import FakeOpenAI
 
 from cluster_r1 import InstructionClusterer
+from tests.fakes.openai_server import FakeOpenAI
 
 TEXTS = ["late: a", "broken: b", "late: c", ""]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from cluster_r1.agents.clustering.fitting import MARK, fit_texts, shorten
-from cluster_r1.agents.clustering.proposer import Proposer, ProposerInput
-from cluster_r1.agents.models.static_embedder import count_tokens
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from cluster_r1.agents.clustering.fitting import MARK, fit_texts, shorten
+from cluster_r1.agents.clustering.proposer import Proposer, ProposerInput
+from cluster_r1.agents.models.static_embedder import count_tokens
 from cluster_r1.errors import InputError
 
 QUICK = settings(max_examples=60, deadline=None)

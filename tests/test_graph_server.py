@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from tests.fakes.openai_server import FakeOpenAI
 
 ROOT = Path(__file__).parent.parent

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.conftest import EXAMPLES
 
 from cluster_r1 import ClusteringAgent
 from cluster_r1.agents.models import local_server
 from cluster_r1.errors import InputError
+from tests.conftest import EXAMPLES
 
 TEXTS = [
     "The parcel never came",

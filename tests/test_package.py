@@ -12,9 +12,9 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from tests.conftest import EXAMPLES
 
 from cluster_r1.metrics import adjusted_mutual_info
+from tests.conftest import EXAMPLES
 
 ROOT = Path(__file__).parent.parent
 

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cluster_r1.agents.parsing import (
     AnswerError,
     as_confidence,
@@ -16,8 +19,6 @@ from cluster_r1.agents.parsing import (
     read_object,
     split_reasoning,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 QUICK = settings(max_examples=150, deadline=None)
 

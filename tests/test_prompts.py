@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-import cluster_r1.prompts
 import jinja2
 import pytest
-from cluster_r1.prompts.template import load_template, one_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import cluster_r1.prompts
+from cluster_r1.prompts.template import load_template, one_line
 
 QUICK = settings(max_examples=150, deadline=None)
 

@@ -9,6 +9,9 @@ from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cluster_r1.agents.clustering.assigner import Assigner, AssignerInput
 from cluster_r1.agents.clustering.critic import Critic, CriticInput
 from cluster_r1.agents.clustering.grouping_view import GroupingView, view_of
@@ -16,9 +19,6 @@ from cluster_r1.agents.clustering.partition import Placement
 from cluster_r1.agents.clustering.proposer import ProposedCluster, Proposer, ProposerInput
 from cluster_r1.agents.clustering.refiner import Refiner, RefinerInput
 from cluster_r1.agents.parsing import AnswerError
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from cluster_r1.edits import Edit
 from cluster_r1.types import Assignment, Cluster, Clustering, Finding, KRange, Unassigned
 

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.fakes.langsmith_server import FakeLangSmith, Run, running_langsmith
-from tests.fakes.openai_server import FakeOpenAI
 
 from cluster_r1 import ClusteringAgent
 from cluster_r1.prompts import load_template
+from tests.fakes.langsmith_server import FakeLangSmith, Run, running_langsmith
+from tests.fakes.openai_server import FakeOpenAI
 
 TEXTS = ["late: a", "late: b", "broken: c", "broken: d"]
 SECRET = "top-secret-key-0123456789"

@@ -7,7 +7,6 @@ from cluster_r1.agents.clustering.proposer import ProposedCluster
 from cluster_r1.agents.parsing import AnswerError, read_object
 from cluster_r1.agents.role import Role, Schema, object_of
 from cluster_r1.prompts import Message
-
 from cluster_r1.types import Record
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
+from pydantic import Field
+
 from cluster_r1.agents.clustering.grouping_view import GroupingView
 from cluster_r1.agents.parsing import AnswerError, as_list, as_number, as_string, read_object
 from cluster_r1.agents.role import INTEGER, Role, Schema, list_of, object_of, one_of, string
 from cluster_r1.prompts import Message
-from pydantic import Field
-
 from cluster_r1.types import Finding, FindingKind, KRange, Record
 
 _KINDS = get_args(FindingKind)

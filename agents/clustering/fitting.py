@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cluster_r1.agents.models.static_embedder import count_tokens
-
 from cluster_r1.errors import InputError
 from cluster_r1.types import Record
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from cluster_r1.agents.parsing import as_list, as_number, as_string
 from cluster_r1.agents.role import INTEGER, Schema, list_of, one_of, string
-
 from cluster_r1.types import Clustering, Record
 
 

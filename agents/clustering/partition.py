@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from cluster_r1.agents.parsing import as_confidence, as_list, as_number, as_string
-from cluster_r1.agents.role import INTEGER, NUMBER, Schema, list_of, object_of, one_of, string
 from pydantic import Field
 
+from cluster_r1.agents.parsing import as_confidence, as_list, as_number, as_string
+from cluster_r1.agents.role import INTEGER, NUMBER, Schema, list_of, object_of, one_of, string
 from cluster_r1.types import Record
 
 NONE = "none"

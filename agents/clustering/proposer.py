@@ -15,7 +15,6 @@ from cluster_r1.agents.clustering.partition import (
 from cluster_r1.agents.parsing import AnswerError, as_list, as_string, read_object
 from cluster_r1.agents.role import Role, Schema, list_of, object_of, one_of, string
 from cluster_r1.prompts import Message
-
 from cluster_r1.types import KRange, Record
 
 _MOST_BOUNDED = 12  # clusters that a small model may list where no k is given

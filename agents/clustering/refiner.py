@@ -7,9 +7,8 @@ from typing import Any, get_args
 from cluster_r1.agents.clustering.grouping_view import GroupingView
 from cluster_r1.agents.parsing import as_list, as_string, read_object
 from cluster_r1.agents.role import Role, Schema, list_of, object_of, one_of, string
-from cluster_r1.prompts import Message
-
 from cluster_r1.edits import Edit, EditKind
+from cluster_r1.prompts import Message
 from cluster_r1.types import Finding, KRange, Record
 
 _KINDS = get_args(EditKind)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster_r1.agents.models.messages import ChatAnswer, ChatRequest
+from cluster_r1.errors import InputError
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,9 @@ class ResponseCache:
         with self._lock:
             try:
                 row = self._connection.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
+            except sqlite3.OperationalError as error:
+                _log.warning("%s cannot be read (%s): asking the model", self.path, error)
+                return None
             except sqlite3.DatabaseError as error:
                 self._begin_anew(error)
                 return None
@@ -63,6 +67,10 @@ class ResponseCache:
         with self._lock:
             try:
                 self._insert(row)
+            except sqlite3.OperationalError as error:  # a full disk or a lock: the answer itself is not lost
+                _log.warning(
+                    "%s: an answer could not be kept (%s); it will be asked for again", self.path, error
+                )
             except sqlite3.DatabaseError as error:
                 self._begin_anew(error)
                 self._insert(row)
@@ -77,13 +85,15 @@ class ResponseCache:
             self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", row)
 
     def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.touch(mode=0o600, exist_ok=True)
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.touch(mode=0o600, exist_ok=True)
             return self._connect()
+        except (OSError, sqlite3.OperationalError) as error:
+            raise InputError(
+                f"the cache {self.path} cannot be opened: {error}. Name another file in CLUSTER_R1_CACHE"
+            ) from error
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
-                raise
             self._set_aside(error)
             return self._connect()
 
@@ -96,9 +106,7 @@ class ResponseCache:
         return connection
 
     def _begin_anew(self, error: sqlite3.DatabaseError) -> None:
-        """Called with the lock held. A full disk or a lock is not damage: those are raised."""
-        if isinstance(error, sqlite3.OperationalError):
-            raise error
+        """Called with the lock held."""
         self._connection.close()
         self._set_aside(error)
         self._connection = self._connect()

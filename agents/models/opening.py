@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from langchain_core.language_models.chat_models import BaseChatModel
+
 from cluster_r1.agents.models import event_loop, local_server
 from cluster_r1.agents.models.cache import ResponseCache
 from cluster_r1.agents.models.reasoning_chat_model import ReasoningChatModel
 from cluster_r1.agents.models.retries import RetryPolicy
 from cluster_r1.agents.models.specs import ModelSpec
-from langchain_core.language_models.chat_models import BaseChatModel
-
 from cluster_r1.errors import InputError, MissingDependencyError, ModelError
 from cluster_r1.secrets import redact
 
@@ -124,8 +124,9 @@ def _local(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | None) 
 def _open_openai(
     name: str, url: str | None, key: str | None, options: ModelOptions, closes: bool
 ) -> BaseChatModel:
-    from cluster_r1.agents.models.openai_compatible import ReasoningChatOpenAI
     from openai import DefaultAioHttpClient
+
+    from cluster_r1.agents.models.openai_compatible import ReasoningChatOpenAI
 
     transport: dict[str, Any] = {}
     if closes:  # aiohttp is twice as fast with many calls at once, but must be closed

@@ -7,12 +7,6 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from cluster_r1.agents.models import event_loop
-from cluster_r1.agents.models.cache import ResponseCache, request_key
-from cluster_r1.agents.models.messages import ChatAnswer, ChatRequest
-from cluster_r1.agents.models.retries import RetryPolicy, status_of, with_retries
-from cluster_r1.agents.parsing import split_reasoning
-from cluster_r1.prompts import Message
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -21,6 +15,13 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field, PrivateAttr
 
+from cluster_r1.agents.models import event_loop
+from cluster_r1.agents.models.cache import ResponseCache, request_key
+from cluster_r1.agents.models.messages import ChatAnswer, ChatRequest
+from cluster_r1.agents.models.retries import RetryPolicy, status_of, with_retries
+from cluster_r1.agents.parsing import split_reasoning
+from cluster_r1.prompts import Message
+
 _Loop = asyncio.AbstractEventLoop
 _ROLES = {"human": "user", "ai": "assistant"}
 
@@ -28,10 +29,10 @@ _ROLES = {"human": "user", "ai": "assistant"}
 class ReasoningChatModel(BaseChatModel):
     """One model behind a spec string, as a LangChain chat model, so that each call is one run in a trace.
 
-    Call it with `ainvoke(messages, config, schema=..., sample=...)`. The message that comes back holds the
-    answer without its reasoning; the reasoning is in `additional_kwargs["reasoning_content"]`, and
-    `response_metadata` says `finish_reason` and whether it was `cached`. An answer from the cache carries no
-    `usage_metadata`, since nothing was spent.
+    Call it with `ainvoke(messages, config, schema=..., sample=..., most_tokens=...)`. The message that comes
+    back holds the answer without its reasoning; the reasoning is in `additional_kwargs["reasoning_content"]`,
+    and `response_metadata` says `finish_reason` and whether it was `cached`. An answer from the cache carries
+    no `usage_metadata`, since nothing was spent.
 
     Attributes:
         spec: the spec string, as recorded.
@@ -90,13 +91,17 @@ class ReasoningChatModel(BaseChatModel):
         *,
         schema: dict[str, Any] | None = None,
         sample: int = 0,
+        most_tokens: int | None = None,
         **kwargs: Any,
     ) -> ChatResult:
         request = ChatRequest(tuple(_message(m) for m in messages), schema, sample)
-        return ChatResult(generations=[ChatGeneration(message=_as_ai_message(await self.answer(request)))])
+        answer = await self.answer(request, most_tokens)
+        return ChatResult(generations=[ChatGeneration(message=_as_ai_message(answer))])
 
-    async def answer(self, request: ChatRequest) -> ChatAnswer:
+    async def answer(self, request: ChatRequest, most_tokens: int | None = None) -> ChatAnswer:
         """The answer to a request, from the cache or from the model.
+
+        An answer that was cut off because it may have `most_tokens` only is not kept.
 
         Raises:
             ModelError: the model could not be reached or refused, after all retries.
@@ -104,8 +109,8 @@ class ReasoningChatModel(BaseChatModel):
         if stored := await self.stored_answer(request):
             return stored
         async with self._slot():
-            answer = await with_retries(lambda: self._send(request), self.retries, self.spec)
-        if self.cache_:
+            answer = await with_retries(lambda: self._send(request, most_tokens), self.retries, self.spec)
+        if self.cache_ and not (most_tokens is not None and answer.truncated):
             await event_loop.brief(self.cache_.put, self._key(request), self.spec, answer)
         return answer
 
@@ -116,20 +121,24 @@ class ReasoningChatModel(BaseChatModel):
     def _key(self, request: ChatRequest) -> str:
         return request_key(self.spec, {**self.parameters, **self.identity}, request)
 
-    async def _send(self, request: ChatRequest) -> ChatAnswer:
+    async def _send(self, request: ChatRequest, most_tokens: int | None) -> ChatAnswer:
         if not (request.schema and self.constrains):
-            return await self._send_once(request, constrained=False)
+            return await self._send_once(request, most_tokens, constrained=False)
         try:
-            return await self._send_once(request, constrained=True)
+            return await self._send_once(request, most_tokens, constrained=True)
         except Exception as error:
             if status_of(error) not in (400, 422):
                 raise
-            answer = await self._send_once(request, constrained=False)
+            answer = await self._send_once(request, most_tokens, constrained=False)
             self.constrains = False  # it was the schema that the server refused
             return answer
 
-    async def _send_once(self, request: ChatRequest, *, constrained: bool) -> ChatAnswer:
+    async def _send_once(
+        self, request: ChatRequest, most_tokens: int | None, *, constrained: bool
+    ) -> ChatAnswer:
         options = dict(self.parameters)
+        if most_tokens is not None:
+            options["max_tokens"] = most_tokens
         if constrained:
             schema = {"name": "answer", "strict": True, "schema": request.schema}
             options["response_format"] = {"type": "json_schema", "json_schema": schema}

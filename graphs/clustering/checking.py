@@ -11,7 +11,6 @@ from itertools import combinations
 from cluster_r1.agents.clustering.partition import NONE, Placement
 from cluster_r1.agents.clustering.proposer import Proposal, ProposedCluster
 from cluster_r1.agents.distinctive_words import distinct_names
-
 from cluster_r1.edits import Edit, apply_edits
 from cluster_r1.types import Assignment, Cluster, Clustering, Finding, KRange, Record, Unassigned
 

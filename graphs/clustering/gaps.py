@@ -10,7 +10,6 @@ from cluster_r1.agents.clustering.proposer import Proposal, ProposedCluster, Pro
 from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.parsing import AnswerError
 from cluster_r1.agents.reasoning_node import ReasoningNode
-
 from cluster_r1.errors import BudgetError, ModelError
 from cluster_r1.types import Record
 

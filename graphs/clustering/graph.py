@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import TracePolicy
+
 from cluster_r1.graphs.clustering.nodes import check, critique, finalize, propose, refine
 from cluster_r1.graphs.clustering.state import (
     ClusteringContext,
@@ -16,9 +20,6 @@ from cluster_r1.graphs.clustering.state import (
     ClusteringOutput,
     ClusteringState,
 )
-from langgraph.graph import END, START, StateGraph
-from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import TracePolicy
 
 ClusteringGraph = CompiledStateGraph[ClusteringState, ClusteringContext, ClusteringInput, ClusteringOutput]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from cluster_r1.agents.distinctive_words import distinct_names
-from cluster_r1.agents.models.static_embedder import embed
 from numpy.typing import NDArray
 
+from cluster_r1.agents.distinctive_words import distinct_names
+from cluster_r1.agents.models.static_embedder import embed
 from cluster_r1.edits import Edit, apply_edits
 from cluster_r1.types import Cluster, Clustering, KRange
 

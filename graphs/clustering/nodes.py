@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
+
+from langgraph.config import get_stream_writer
+from langgraph.runtime import Runtime
+from langgraph.types import Command
 
 from cluster_r1.agents.clustering.critic import Critic, CriticInput, Critique
 from cluster_r1.agents.clustering.fitting import fit_texts
 from cluster_r1.agents.clustering.grouping_view import GroupingView, view_of
-from cluster_r1.agents.clustering.partition import Placement
-from cluster_r1.agents.clustering.proposer import Proposal, ProposedCluster, ProposerInput
+from cluster_r1.agents.clustering.proposer import ProposerInput
 from cluster_r1.agents.clustering.refiner import Refiner, RefinerInput
 from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.models.cache import ResponseCache, default_cache_path
 from cluster_r1.agents.models.opening import ModelOptions
 from cluster_r1.agents.opening import open_node
 from cluster_r1.agents.reasoning_node import ReasoningNode
+from cluster_r1.edits import apply_edits
+from cluster_r1.errors import BudgetError, ModelError
 from cluster_r1.graphs.clustering.checking import check_clustering, check_proposal, k_finding
 from cluster_r1.graphs.clustering.distinct import distinct_texts, spread
+from cluster_r1.graphs.clustering.entry import read_input, refuse_k_beyond, trivial_proposal
 from cluster_r1.graphs.clustering.gaps import propose_all
 from cluster_r1.graphs.clustering.limits import enforce_k
+from cluster_r1.graphs.clustering.rounds import better, judged, round_record
 from cluster_r1.graphs.clustering.state import (
     ClusteringContext,
     ClusteringState,
     OpenContext,
     ScoredRound,
 )
-from langgraph.config import get_stream_writer
-from langgraph.runtime import Runtime
-from langgraph.types import Command
-
-from cluster_r1.edits import apply_edits
-from cluster_r1.errors import BudgetError, InputError, ModelError
-from cluster_r1.types import Finding, KRange, Round, StopReason, Text
-
-_PER_CODE_FINDING = 0.05  # what a finding of the check costs a round's score
+from cluster_r1.types import Finding, KRange, StopReason
 
 
 async def propose(state: ClusteringState, runtime: Runtime[ClusteringContext]) -> ClusteringState:
@@ -45,11 +43,17 @@ async def propose(state: ClusteringState, runtime: Runtime[ClusteringContext]) -
     distinct = distinct_texts(read_input(state["texts"], state.get("instruction", "")))
     ids = distinct.ids
     k = KRange.parse(state.get("k"))
-    _refuse_k_beyond(k, len(ids))
+    refuse_k_beyond(k, len(ids))
     common: ClusteringState = {"distinct": distinct, "round": 0, "rounds": [], "edits": ()}
     if len(ids) <= 1:
         shown = tuple(text.text for text in distinct.texts)
-        return {**common, "shown": shown, "proposal": _trivial(shown), "notes": [], "usage": Ledger().usage}
+        return {
+            **common,
+            "shown": shown,
+            "proposal": trivial_proposal(shown),
+            "notes": [],
+            "usage": Ledger().usage,
+        }
     fitted = fit_texts([text.text for text in distinct.texts], state["instruction"], node.context_tokens)
     _tell("propose", f"reading {len(ids)} texts", 0)
     ledger = Ledger(_context(runtime).budget_tokens)
@@ -94,7 +98,7 @@ async def critique(
     limit = _context(runtime).rounds
     checked, number = state["checked"], state["round"]
     if reason := _no_need_for_critic(state, node, limit):
-        return _stop(state, reason, _judged(state, None), None)
+        return _stop(state, reason, judged(state, None), None)
     _tell("critique", "reviewing", number)
     ledger = Ledger(_context(runtime).budget_tokens, state["usage"])
     given = CriticInput(
@@ -107,8 +111,8 @@ async def critique(
         texts = len(state["distinct"].ids)
         judgement = await node.ask(Critic(), given, texts=texts, round=number, ledger=ledger)
     except (BudgetError, ModelError) as error:
-        return _stop(state, _why(error, "critic_failed"), _judged(state, None), ledger, note=str(error))
-    scored = _judged(state, judgement)
+        return _stop(state, _why(error, "critic_failed"), judged(state, None), ledger, note=str(error))
+    scored = judged(state, judgement)
     findings = (*checked.findings, *(f for f in judgement.findings if f.kind != "fine"))
     keeps_k = k_finding(checked.clustering, given.k) is None
     if judgement.verdict == "accept" and keeps_k:
@@ -117,8 +121,8 @@ async def critique(
         return _stop(state, "rounds", scored, ledger, judgement)
     update: ClusteringState = {
         "findings": findings,
-        "rounds": [_round(state, scored, judgement)],
-        "best": _better(state, scored),
+        "rounds": [round_record(state, scored, judgement)],
+        "best": better(state, scored),
         "usage": ledger.usage,
     }
     return Command(goto="refine", update=update)
@@ -171,47 +175,6 @@ async def finalize(state: ClusteringState) -> ClusteringState:
     return {"clustering": spread(clustering, distinct), "best_round": best.number, "notes": list(notes)}
 
 
-def read_input(texts: Sequence[Any], instruction: str) -> list[Text]:
-    """The texts of a graph's input: strings (ids count from 1), objects `{id, text}` or `Text`.
-
-    Raises:
-        InputError: an instruction or texts are missing, or ids repeat.
-    """
-    if not instruction.strip():
-        raise InputError(
-            'the instruction is empty. Say what the grouping should follow, e.g. "by root cause"'
-        )
-    if not texts:
-        raise InputError("there are no texts")
-    read = [_read_text(item, number) for number, item in enumerate(texts, 1)]
-    if len({text.id for text in read}) < len(read):
-        raise InputError("several texts have the same id. Give each its own, or none")
-    return read
-
-
-def _read_text(item: Any, number: int) -> Text:
-    if isinstance(item, Text):
-        return item
-    if isinstance(item, str):
-        return Text(id=str(number), text=item)
-    if isinstance(item, Mapping) and isinstance(item.get("text"), str):
-        return Text(id=str(item.get("id", number)), text=item["text"])
-    raise InputError(f"text {number} is neither a string nor an object with the key 'text'")
-
-
-def _refuse_k_beyond(k: KRange | None, texts: int) -> None:
-    if k is not None and texts and k.low > texts:
-        raise InputError(f"k is {k}, but there are only {texts} different texts. Lower k")
-
-
-def _trivial(shown: tuple[str, ...]) -> Proposal:
-    """The only possible partition of no text or one."""
-    if not shown:
-        return Proposal(clusters=(), placements=())
-    place = Placement(text=1, cluster="C1", confidence=1.0, reason="the only text there is")
-    return Proposal(clusters=(ProposedCluster(id="C1"),), placements=(place,))
-
-
 def _no_need_for_critic(state: ClusteringState, node: ReasoningNode, limit: int) -> StopReason | None:
     if len(state["distinct"].ids) <= 1:
         return "trivial"
@@ -220,43 +183,6 @@ def _no_need_for_critic(state: ClusteringState, node: ReasoningNode, limit: int)
     if "critic" not in node.roles:
         return "no_critic"
     return "rounds" if limit == 0 else None
-
-
-def _judged(state: ClusteringState, judgement: Critique | None) -> ScoredRound:
-    """The round with its score: the critic's, less for texts left out and for findings of the check.
-
-    score = critic's * (share of texts in a cluster) - 0.05 * findings of the check, clipped to [0, 1]. The
-    paper publishes no such score; this one is ours. It only compares the rounds of one run.
-    """
-    checked = state["checked"]
-    score = None
-    if judgement is not None:
-        share = len(checked.clustering.assignments) / len(state["distinct"].ids)
-        score = judgement.score * share - _PER_CODE_FINDING * len(checked.findings)
-        score = round(min(max(score, 0.0), 1.0), 4)
-    return ScoredRound(number=state["round"], clustering=checked.clustering, score=score)
-
-
-def _better(state: ClusteringState, scored: ScoredRound) -> ScoredRound:
-    """The better of this round and the best so far; of equals the later, whose findings were answered."""
-    best = state.get("best")
-    if best is None:
-        return scored
-    return scored if (scored.score or 0.0) >= (best.score or 0.0) and scored.score is not None else best
-
-
-def _round(state: ClusteringState, scored: ScoredRound, judgement: Critique | None) -> Round:
-    checked = state["checked"]
-    return Round(
-        number=scored.number,
-        clusters=len(checked.clustering.clusters),
-        unassigned=len(checked.clustering.unassigned),
-        score=scored.score,
-        verdict=judgement.verdict if judgement else None,
-        findings=(*checked.findings, *(judgement.findings if judgement else ())),
-        repairs=checked.repairs,
-        edits=state["edits"],
-    )
 
 
 def _stop(
@@ -269,8 +195,8 @@ def _stop(
 ) -> Command[Any]:
     update: ClusteringState = {
         "stop_reason": reason,
-        "rounds": [_round(state, scored, judgement)],
-        "best": _better(state, scored),
+        "rounds": [round_record(state, scored, judgement)],
+        "best": better(state, scored),
         "notes": [note] if note else [],
         "usage": ledger.usage if ledger else state["usage"],
     }

@@ -10,7 +10,6 @@ from cluster_r1.agents.clustering.proposer import Proposal
 from cluster_r1.agents.reasoning_node import ReasoningNode
 from cluster_r1.graphs.clustering.checking import Checked
 from cluster_r1.graphs.clustering.distinct import DistinctTexts
-
 from cluster_r1.types import Clustering, Finding, Record, Round, StopReason, Usage
 
 DEFAULT_ROUNDS = 2
