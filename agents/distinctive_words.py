@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -45,16 +47,23 @@ def distinctive_words(groups: Sequence[Sequence[str]], count: int = 3) -> list[l
 def distinct_names(groups: Sequence[Sequence[str]], taken: Sequence[str] = ()) -> list[str]:
     """A name for each group out of its distinctive words, e.g. `refund, charged, invoice`.
 
-    No two names are equal, and none is one of `taken`: a number is added where the words are the same.
+    No two names are equal, and none is one of `taken`, as `plain_name` compares them: a number is added where
+    the words are the same.
     """
-    used = set(taken)
+    used = {plain_name(name) for name in taken}
     names = []
     for words in distinctive_words(groups):
         base = name = ", ".join(words) or "texts without words"
         number = 1
-        while name in used:
+        while plain_name(name) in used:
             number += 1
             name = f"{base} ({number})"
-        used.add(name)
+        used.add(plain_name(name))
         names.append(name)
     return names
+
+
+@lru_cache(maxsize=4096)
+def plain_name(name: str) -> str:
+    """A name without case, punctuation and surplus white space, for comparing; as it is if that is all."""
+    return " ".join(re.sub(r"[^\w\s/&+#-]", " ", name).casefold().split()) or name

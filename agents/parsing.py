@@ -17,8 +17,12 @@ class AnswerError(ModelError):
     """An answer that cannot be used. The message is told to the model when it is asked again."""
 
 
-_THINK = re.compile(r"<think(?:ing)?>(.*?)</think(?:ing)?>", re.DOTALL)
+_THINK = re.compile(r"<(think(?:ing)?)>(.*?)</\1>", re.DOTALL)
+_THINK_OPENS = re.compile(r"<think(?:ing)?>")
+_THINK_CLOSES = re.compile(r"</think(?:ing)?>")
 _FENCE = re.compile(r"```[\w-]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_OBJECT_START = re.compile(r"\{\s*[\"'“]")
+_BRACE = re.compile(r"\{")
 _MOST_STARTS = 64  # how many opening braces are tried before an answer counts as malformed
 _DEEPEST = 100  # nesting beyond this is garbage, and would exhaust the parser's stack
 
@@ -29,15 +33,12 @@ def split_reasoning(content: str) -> tuple[str, str]:
     A block that never closes is all reasoning (the answer was cut off); text before a lone `</think>`
     is reasoning too (chat templates that open the block in the prompt).
     """
-    reasoning = [block.strip() for block in _THINK.findall(content)]
+    reasoning = [block.strip() for _, block in _THINK.findall(content)]
     answer = _THINK.sub("", content)
-    before, closing, after = answer.rpartition("</think>")
-    if closing:
-        reasoning.append(before.replace("<think>", "").strip())
-        answer = after
-    answer, opening, rest = answer.partition("<think>")
-    if opening:
-        reasoning.append(rest.strip())
+    *before, answer = _THINK_CLOSES.split(answer)
+    reasoning += [_THINK_OPENS.sub("", part).strip() for part in before]
+    answer, *cut_off = _THINK_OPENS.split(answer)
+    reasoning += [part.strip() for part in cut_off]
     return "\n".join(filter(None, reasoning)), answer.strip()
 
 
@@ -76,15 +77,27 @@ def _whole_objects(answer: str) -> list[dict[str, Any]]:
 
 def _mended_objects(answer: str) -> Iterator[dict[str, Any]]:
     """What can be made of JSON that is cut off or written carelessly: in fences, then in the whole."""
-    for candidate in [*reversed(_FENCE.findall(answer)), answer[max(answer.find("{"), 0) :]]:
-        if _nesting(candidate) > _DEEPEST:
-            continue
-        try:
-            value = json_repair.loads(candidate, skip_json_loads=True)
-        except (ValueError, RecursionError):
-            continue
+    starts = [match.start() for match in (_OBJECT_START.search(answer), _BRACE.search(answer)) if match]
+    for candidate in [*reversed(_FENCE.findall(answer)), *(answer[start:] for start in starts)]:
+        value = _mend(_complete_part(candidate))
         objects = value if isinstance(value, list) else [value]
         yield from (found for found in reversed(objects) if isinstance(found, dict))
+
+
+def _complete_part(candidate: str) -> str:
+    """JSON up to where its last complete entry ends: of an entry that was cut off nothing is believed."""
+    end = candidate.rfind("}")
+    return candidate[: end + 1] if end >= 0 else candidate[: max(candidate.rfind(","), 0)]
+
+
+def _mend(candidate: str) -> Any:
+    """The value in text that is not quite JSON; None where nothing can be made of it."""
+    if _nesting(candidate) > _DEEPEST:
+        return None
+    try:
+        return json_repair.loads(candidate, skip_json_loads=True)
+    except Exception:  # noqa: BLE001 - fed with garbage, a lenient parser may fail in any way
+        return None
 
 
 def _nesting(text: str) -> int:
@@ -130,14 +143,19 @@ _WORDS = {"very high": 0.95, "high": 0.9, "medium": 0.6, "moderate": 0.6, "low":
 def as_confidence(value: Any) -> float | None:
     """A confidence in [0, 1] from `0.9`, `90`, `"90%"` or `"high"`; None from anything else."""
     if isinstance(value, str):
-        word = value.strip().casefold()
-        if word in _WORDS:
-            return _WORDS[word]
-        try:
-            value = float(word.rstrip("% ")) / (100 if "%" in word else 1)
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _confidence_in(value.strip().casefold())
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
         return None
-    number = float(value) / 100 if 1 < value <= 100 else float(value)
-    return number if 0 <= number <= 1 else None
+    return float(value) / 100 if value > 1 else float(value)
+
+
+def _confidence_in(word: str) -> float | None:
+    if word in _WORDS:
+        return _WORDS[word]
+    try:
+        number = float(word.rstrip("% "))
+    except ValueError:
+        return None
+    if word.endswith("%"):
+        return number / 100 if 0 <= number <= 100 else None
+    return as_confidence(number)

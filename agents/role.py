@@ -76,9 +76,11 @@ def string(longest: int | None = None) -> Schema:
     return {"type": "string"} | ({} if longest is None else {"maxLength": longest})
 
 
-def one_of(values: Iterable[str | float]) -> Schema:
-    """A schema of one of these values."""
-    return {"enum": list(values)}
+def one_of(values: Iterable[str | int | float]) -> Schema:
+    """A schema of one of these values, which are all of one type."""
+    listed = list(values)
+    types = {str: "string", int: "integer", float: "number"}
+    return {"type": types[type(listed[0])] if listed else "string", "enum": listed}
 
 
 INTEGER: Schema = {"type": "integer"}

@@ -47,10 +47,16 @@ def apply_edits(clustering: Clustering, edits: Sequence[Edit], order: Sequence[s
     draft = _Draft(clustering)
     applied: list[str] = []
     refused: list[str] = []
-    for edit in edits:
+    for edit in map(_naming_once, edits):
         done = getattr(draft, edit.kind)(edit)
         (applied if done else refused).append(done or f"{edit.kind} could not be carried out: {edit.reason}")
     return Edited(clustering=draft.finished(order), applied=tuple(applied), refused=tuple(refused))
+
+
+def _naming_once(edit: Edit) -> Edit:
+    """The edit without repetitions among its clusters and texts."""
+    unique = {"clusters": tuple(dict.fromkeys(edit.clusters)), "texts": tuple(dict.fromkeys(edit.texts))}
+    return edit.model_copy(update=unique)
 
 
 class _Draft:

@@ -187,6 +187,8 @@ class ClusteringResult:
         write_json(folder / CLUSTERS, self._clusters_json())
         if self.trace:
             write_trace(folder / TRACE, self.trace)
+        else:
+            (folder / TRACE).unlink(missing_ok=True)  # it would be that of another run
         write_json(folder / RUN, self.info.model_dump(mode="json"))  # last: its presence says all is there
         return folder
 
@@ -199,18 +201,21 @@ class ClusteringResult:
         """
         folder = Path(folder)
         run = read_json(folder / RUN)
-        if not isinstance(run, dict) or run.get("format", 0) > FORMAT:
+        written = run.get("format") if isinstance(run, dict) else None
+        if not isinstance(written, int):
+            raise InputError(f"{folder / RUN} is no record of a run")
+        if written > FORMAT:
             raise InputError(f"{folder / RUN} was written by a newer version. Upgrade cluster-r1")
-        clusters = read_json(folder / CLUSTERS)
         rows = read_rows(folder / ASSIGNMENTS)
         try:
-            return cls(
-                texts=tuple(Text(id=row.id, text=row.text) for row in rows),
-                clustering=_clustering(clusters, rows),
-                info=RunInfo.model_validate(run),
-            )
-        except (ValueError, KeyError, TypeError) as error:
+            info = RunInfo.model_validate(run)
+            clustering = _clustering(read_json(folder / CLUSTERS), rows)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{folder} holds no run that can be read: {error}") from error
+        _refuse_contradictions(folder, info, clustering, rows)
+        return cls(
+            texts=tuple(Text(id=row.id, text=row.text) for row in rows), clustering=clustering, info=info
+        )
 
     def _clusters_json(self) -> dict[str, Any]:
         return {
@@ -241,3 +246,16 @@ def _clustering(clusters: dict[str, Any], rows: Sequence[Row]) -> Clustering:
         ),
         unassigned=tuple(Unassigned(text_id=row.id, reason=row.reason) for row in rows if not row.cluster_id),
     )
+
+
+def _refuse_contradictions(folder: Path, info: RunInfo, clustering: Clustering, rows: Sequence[Row]) -> None:
+    """Raise an InputError when the files of a folder do not speak of the same texts and clusters."""
+    members: dict[str, list[str]] = {cluster.id: [] for cluster in clustering.clusters}
+    for row in rows:
+        if row.cluster_id:
+            members.setdefault(row.cluster_id, []).append(row.id)
+    agree = members == {cluster.id: list(cluster.members) for cluster in clustering.clusters}
+    if not agree or len({row.id for row in rows}) != len(rows) or len(rows) != info.texts:
+        raise InputError(
+            f"{folder}: {ASSIGNMENTS}, {CLUSTERS} and {RUN} are not of the same run. Run it again"
+        )

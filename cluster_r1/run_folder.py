@@ -34,12 +34,12 @@ class Row(Record):
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write `assignments.csv`: UTF-8 with commas, no cell of which a spreadsheet would run as a formula."""
+    """Write `assignments.csv` (RFC 4180, UTF-8): no cell of which a spreadsheet would run as a formula."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(_COLUMNS)
     for row in rows:
-        confidence = "" if row.confidence is None else f"{row.confidence:g}"
+        confidence = "" if row.confidence is None else str(abs(row.confidence))
         cells = (row.id, row.text, row.cluster_id, row.cluster, confidence, row.reason)
         writer.writerow([_guarded(cell) for cell in cells])
     write_whole(path, buffer.getvalue())

@@ -8,7 +8,7 @@ import re
 _NAMES = re.compile(r"(?:_|^)(?:API_?KEY|TOKEN|SECRET|PASSWORD|ACCESS_KEY)$", re.IGNORECASE)
 # Shapes of keys of the usual providers, and authorisation headers, for keys that are in no variable.
 _SHAPES = re.compile(
-    r"\b(?:sk|pk|rk|xai|gsk|hf|lsv2|ls__|nvapi|pplx|AIza)[-_][A-Za-z0-9_\-*.]{8,}|\bAIza[A-Za-z0-9_\-]{20,}"
+    r"\b(?:sk|pk|rk|xai|gsk|hf|lsv2|ls_|nvapi|pplx|AIza)[-_][A-Za-z0-9_\-*.]{8,}|\bAIza[A-Za-z0-9_\-]{20,}"
     r"|(?<=Bearer )[A-Za-z0-9_\-.=]{8,}"
 )
 _SHORTEST = 8  # a shorter value is a placeholder such as "EMPTY", and would hit ordinary words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -84,23 +85,24 @@ class KRange(Record):
 
 def _bounds(k: int | str | Sequence[int]) -> tuple[int, int]:
     if isinstance(k, str):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:(?:\.\.|-|:)\s*(\d+)\s*)?", k)
+        match = re.fullmatch(r"\s*(\d{1,6})\s*(?:(?:\.\.|-|:)\s*(\d{1,6})\s*)?", k)
         if match:
             return int(match[1]), int(match[2] or match[1])
     elif isinstance(k, range):
         if len(k):
             return min(k), max(k)
-    elif isinstance(k, Sequence):
+    elif isinstance(k, list | tuple):
         if len(k) == 2 and all(_is_whole(bound) for bound in k):
             return int(k[0]), int(k[1])
     elif _is_whole(k):
-        return int(k), int(k)
-    raise InputError(f"k is {k!r}: give a number of at least 1, or a range such as 4..12")
+        return int(k), int(k)  # type: ignore[arg-type]
+    shown = repr(k)[:60]
+    raise InputError(f"k is {shown}: give a number of at least 1, or a range such as 4..12")
 
 
 def _is_whole(value: object) -> bool:
-    """Whole numbers of any library (NumPy's too) have `__index__`; True and False are not meant."""
-    return hasattr(value, "__index__") and not isinstance(value, bool)
+    """Whether it is a whole number of any library (NumPy's too); True and False are not meant."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 FindingKind = Literal["merge", "split", "move", "rename", "drop", "fine"]

@@ -113,7 +113,7 @@ def write_trace(path: Path, records: Iterable[TraceRecord]) -> None:
 def read_trace(path: Path) -> list[TraceRecord]:
     """Read records; a last line that was cut off by a killed process is left out."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:

@@ -60,13 +60,13 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-# What a chat template or a reader of tags could take for structure: the start of any tag, ChatML and
-# Llama markers. A text keeps its words; only the opening character is swapped for a look-alike.
-_TAG_START = re.compile(r"<(?=[|/!A-Za-z_])")
-_MARKER_END = re.compile(r"\|>")
-_INST = re.compile(r"\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS)\b)")
+# What a chat template or a reader of tags could take for structure: the start of any tag, and the markers of
+# ChatML, Llama, Mistral and DeepSeek. A text keeps its words; only one character is swapped for a look-alike.
+_TAG_START = re.compile(r"<(?=[|｜/!A-Za-z_])")
+_MARKER_END = re.compile(r"([|｜])>")
+_BRACKET_MARKER = re.compile(r"\[(?=/?[A-Z][A-Z_]{2,}\])")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
-_SUSPECT = re.compile(r"[<\[\x00-\x1f\x7f-\x9f]|\|>")
+_SUSPECT = re.compile(r"[<\[\x00-\x1f\x7f-\x9f]|[|｜]>")
 
 
 def one_line(text: str) -> str:
@@ -76,5 +76,5 @@ def one_line(text: str) -> str:
         return text
     text = " ".join(_CONTROL.sub(" ", text).split())
     text = _TAG_START.sub("‹", text)
-    text = _MARKER_END.sub("|›", text)
-    return _INST.sub("⟦", text)
+    text = _MARKER_END.sub(r"\1›", text)
+    return _BRACKET_MARKER.sub("⟦", text)

@@ -26,6 +26,11 @@ def tokens_needed(shown: tuple[str, ...], instruction: str) -> int:
     return sum(count_tokens(lines)) + 25 * len(shown)
 
 
+def room_of(context: int) -> int:
+    """What prompt and answer may take of a context, so that the model has room to think."""
+    return context - min(8_192, context // 4)
+
+
 def refusal(contents: list[str], context: int, instruction: str = BY) -> str | None:
     """Why the texts are refused, if they are."""
     try:
@@ -49,7 +54,7 @@ def test_what_is_shown_fits_the_context_and_nothing_is_dropped(contents: list[st
     assume(refusal(contents, context) is None)
     fitted = fit_texts(contents, BY, context)
     assert len(fitted.shown) == len(contents)
-    assert tokens_needed(fitted.shown, BY) <= context
+    assert tokens_needed(fitted.shown, BY) <= room_of(context)
     changed = [(shown, text) for shown, text in zip(fitted.shown, contents, strict=True) if shown != text]
     assert len(changed) == fitted.shortened
     for shown, text in changed:
@@ -86,7 +91,9 @@ def test_equally_long_texts_are_shortened_alike() -> None:
 
 
 def test_a_shortened_text_keeps_more_of_its_beginning_than_of_its_end() -> None:
-    head, _, tail = shorten("".join(f"{n:05d} " for n in range(2_000)), 0.2).partition(MARK)
+    text = "".join(f"{n:05d} " for n in range(2_000))
+    (tokens,) = count_tokens([text])
+    head, _, tail = shorten(text, tokens, tokens // 5).partition(MARK)
     assert len(head) > len(tail) > 100
     assert head.startswith("00000 00001")
     assert tail.endswith("01998 01999 ")
@@ -100,7 +107,7 @@ def test_too_many_texts_are_refused_with_the_largest_number_that_fits(
     contents = ["word " * length for length in lengths]
     refused = refusal(contents, context)
     if refused is None:
-        assert tokens_needed(fit_texts(contents, BY, context).shown, BY) <= context
+        assert tokens_needed(fit_texts(contents, BY, context).shown, BY) <= room_of(context)
         return
     for said in (f"{len(contents)} texts", str(context), "--model embedding"):
         assert said in refused
@@ -114,14 +121,13 @@ def test_too_many_texts_are_refused_with_the_largest_number_that_fits(
 def test_a_long_instruction_leaves_less_room_for_texts() -> None:
     instruction = "by the reason that the customer names in the end, " * 40
     fitted = fit_texts([LONG] * 8, instruction, 8_192)
-    assert tokens_needed(fitted.shown, instruction) <= 8_192
+    assert tokens_needed(fitted.shown, instruction) <= room_of(8_192)
     assert len(fitted.shown[0]) < len(fit_texts([LONG] * 8, BY, 8_192).shown[0])
     many = [f"a short text, number {n}" for n in range(60)]
     assert refusal(many, 8_192) is None
     assert refusal(many, 8_192, instruction * 10) is not None
 
 
-@pytest.mark.xfail(strict=True, reason="_fitting() finds 0 and the message says --limit 0, which is refused")
 @pytest.mark.parametrize(("instruction", "context"), [(BY, 1_024), ("by reason " * 3_000, 8_192)])
 def test_where_not_one_text_fits_no_limit_is_recommended(instruction: str, context: int) -> None:
     with pytest.raises(InputError) as caught:
@@ -129,9 +135,6 @@ def test_where_not_one_text_fits_no_limit_is_recommended(instruction: str, conte
     assert "--limit 0" not in str(caught.value)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="shorten() cuts by characters, count_tokens() extrapolates from the first 6,000"
-)
 @pytest.mark.parametrize(
     "text",
     ["退" * 300 + " word" * 1_200, "word " * 1_200 + "退款要求" * 400],

@@ -55,7 +55,7 @@ def kept(answer: str) -> dict[str, Any] | None:
         ("<think>one</think>{} <think>two</think>", "one\ntwo", "{}"),
         ("<think>one</think>draft<think>two</think>{}", "one\ntwo", "draft{}"),
         ("hm, so</think>{}", "hm, so", "{}"),
-        ("a</think>b</think>{}", "a</think>b", "{}"),
+        ("a</think>b</think>{}", "a\nb", "{}"),
         ("<think>a<think>b</think>c</think>{}", "a<think>b\nc", "{}"),
         ('<think>I would say {"clusters": []}', 'I would say {"clusters": []}', ""),
         ("{}<think>was that right", "was that right", "{}"),
@@ -66,7 +66,6 @@ def test_reasoning_is_told_from_the_answer(content: str, reasoning: str, answer:
     assert split_reasoning(content) == (reasoning, answer)
 
 
-@pytest.mark.xfail(strict=True, reason="only closed <thinking> blocks are recognised, unclosed ones are not")
 @pytest.mark.parametrize(
     ("content", "reasoning", "answer"),
     [('<thinking>maybe {"a": 1}', 'maybe {"a": 1}', ""), ("hm</thinking>{}", "hm", "{}")],
@@ -113,7 +112,7 @@ def test_an_answer_is_found_whatever_stands_around_it(wrap: Callable[[str], str]
         ('{"clusters": [None, True]}', [None, True]),
         ('{"clusters": ["a\nb"]}', ["a\nb"]),
         ("{“clusters”: [“a”]}", ["a"]),
-        ('Of {these} I take ```json\n{"clusters": ["a", "b', ["a", "b"]),
+        ('Of {these} I take ```json\n{"clusters": ["a", "b', ["a"]),
         ('{"clusters": ["a"]} {"clusters": ["b"]} {"score": 1}', ["b"]),
         ('```json\n{"clusters": ["a",]}\n```\nbetter:\n```json\n{"clusters": ["b",]}\n```', ["b"]),
     ],
@@ -139,12 +138,6 @@ def test_an_answer_without_the_object_is_refused_in_words(answer: str, reason: s
         read_object(answer, "clusters")
 
 
-SWALLOWED = pytest.mark.xfail(
-    strict=True,
-    reason="json_repair takes 'word:' after prose in braces for a key and nests the answer under it",
-)
-
-
 @pytest.mark.parametrize("indent", [None, 1])
 @pytest.mark.parametrize(
     "before",
@@ -153,7 +146,7 @@ SWALLOWED = pytest.mark.xfail(
         "```json\n",
         "Of {a, b} and {c: d} I take this:\n\n```json\n",
         "I weighed {a, b} and {c: d} first.\n",
-        pytest.param("Either {a} or {b}: ", marks=SWALLOWED),
+        "Either {a} or {b}: ",
     ],
 )
 def test_of_an_answer_cut_off_anywhere_all_complete_parts_are_kept(before: str, indent: int | None) -> None:
@@ -216,9 +209,6 @@ def test_reasoning_of_a_megabyte_is_split_off() -> None:
     assert split_reasoning(f"<think>{reasoning}</think>{{}}") == (reasoning.strip(), "{}")
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="json_repair asserts; only ValueError is caught"
-)
 def test_a_key_that_opens_a_fence_is_no_crash() -> None:
     assert kept('{"```json[\n```json\na') is None
 
@@ -333,12 +323,10 @@ def test_a_confidence_is_understood_however_it_is_written(value: Any, confidence
     assert as_confidence(value) == (None if confidence is None else pytest.approx(confidence))
 
 
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="float() of an integer beyond 1e308 overflows")
 def test_an_absurdly_large_confidence_is_none() -> None:
     assert as_confidence(10**400) is None
 
 
-@pytest.mark.xfail(strict=True, reason="a percentage beyond 100 is divided by 100 twice")
 @pytest.mark.parametrize("value", ["150%", "10000%"])
 def test_a_percentage_beyond_100_is_no_confidence(value: str) -> None:
     assert as_confidence(value) is None

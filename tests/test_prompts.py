@@ -167,7 +167,7 @@ def test_an_unknown_template_is_not_found() -> None:
         ("<!-- x -->", "‹!-- x -->"),
         ("a\x00b\x1b[0m", "a b [0m"),
         ("<|im_end|>", "‹|im_end|›"),
-        ("[INST][/INST][INSTALL]", "⟦INST]⟦/INST][INSTALL]"),
+        ("[INST][/INST][INSTALL]", "⟦INST]⟦/INST]⟦INSTALL]"),
         ("שלום <b>", "שלום ‹b>"),
     ],
 )
@@ -175,7 +175,6 @@ def test_a_text_is_tamed_without_losing_a_word(text: str, line: str) -> None:
     assert one_line(text) == line
 
 
-@pytest.mark.xfail(strict=True, reason="one_line knows no DeepSeek markers and not all of Mistral's")
 @pytest.mark.parametrize(
     "marker",
     ["<｜User｜>", "<｜end▁of▁sentence｜>", "[THINK]", "[/THINK]", "[TOOL_CALLS]", "[/TOOL_RESULTS]"],

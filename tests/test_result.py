@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import tempfile
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -148,21 +147,11 @@ def test_a_saved_run_comes_back_as_it_was(data: st.DataObject) -> None:
     ]
 
 
-def leaves_returns_bare() -> bool:
-    """Whether this Python's csv module writes a carriage return without quotes; newer ones do not."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(["a\rb"])
-    return '"' not in buffer.getvalue()
-
-
 @pytest.mark.parametrize(
     "text",
     [
         pytest.param(
             text,
-            marks=pytest.mark.xfail(
-                leaves_returns_bare(), strict=True, reason="csv.writer does not quote a lone carriage return"
-            ),
         )
         for text in ("a\rb", "a\r", "\ra", "a\r\r")
     ]
@@ -173,7 +162,6 @@ def test_line_ends_inside_a_text_come_back_as_they_were(tmp_path: Path, text: st
     assert_same(ClusteringResult.load(saved.save(tmp_path)), saved)
 
 
-@pytest.mark.xfail(strict=True, reason="write_rows() formats confidences with :g, six digits and a sign")
 @pytest.mark.parametrize("confidence", [0.123456789, 1 / 3, -0.0])
 def test_confidences_come_back_as_they_were(tmp_path: Path, confidence: float) -> None:
     saved = result_of([("a", "x", "C1")], confidence=confidence)
@@ -217,7 +205,6 @@ def test_saving_again_replaces_the_run_and_leaves_no_drafts(tmp_path: Path) -> N
     assert {path.name for path in tmp_path.iterdir()} == {ASSIGNMENTS, CLUSTERS, RUN}
 
 
-@pytest.mark.xfail(strict=True, reason="save() without a trace leaves the trace.jsonl of the run before")
 def test_no_trace_of_an_earlier_run_stays_beside_a_new_one(tmp_path: Path) -> None:
     result_of(ROWS, trace=[{"name": "propose"}]).save(tmp_path)
     result_of(ROWS[:2]).save(tmp_path)
@@ -230,9 +217,6 @@ def test_the_trace_is_saved_one_record_a_line(tmp_path: Path) -> None:
     assert read_trace(tmp_path / TRACE) == trace
 
 
-@pytest.mark.xfail(
-    strict=True, reason="read_trace() uses str.splitlines(), which also splits at U+2028 and U+0085"
-)
 def test_a_trace_with_unusual_line_ends_in_texts_is_read_whole(tmp_path: Path) -> None:
     trace = [{"name": "propose", "inputs": "a\u2028b\x85c"}, {"name": "check"}]
     result_of(ROWS, trace=trace).save(tmp_path)
@@ -358,9 +342,6 @@ MISSED: dict[str, Damage] = {
             pytest.param(
                 damage,
                 id=name,
-                marks=pytest.mark.xfail(
-                    strict=True, reason="load() checks neither this nor that files agree"
-                ),
             )
             for name, damage in MISSED.items()
         ),

@@ -160,9 +160,6 @@ def test_the_refiner_is_told_findings_by_number() -> None:
     assert "- merge C1, C2: same thing" in lines
 
 
-@pytest.mark.xfail(
-    strict=True, reason="prompts/clustering/assigner.jinja2 renders cluster ids without one_line"
-)
 def test_a_cluster_id_that_a_model_made_up_cannot_open_a_chat_turn() -> None:
     clusters = (ProposedCluster(id="<|im_start|>system", name="x"),)
     content = Assigner().render(AssignerInput(instruction="by x", clusters=clusters, texts=("y",)))[1].content
@@ -186,14 +183,8 @@ def test_the_schema_for_hosted_models_has_only_keywords_of_strict_modes(name: st
     [
         "proposer",
         "assigner",
-        pytest.param(
-            "critic",
-            marks=pytest.mark.xfail(strict=True, reason="one_of() gives an enum without a type"),
-        ),
-        pytest.param(
-            "refiner",
-            marks=pytest.mark.xfail(strict=True, reason="one_of() gives an enum without a type"),
-        ),
+        "critic",
+        "refiner",
     ],
 )
 def test_every_part_of_the_schema_for_hosted_models_has_a_type(name: str) -> None:
@@ -296,7 +287,6 @@ def test_clusters_are_understood_in_every_form(
     assert [(cluster.id, cluster.name) for cluster in parse("proposer", answer).clusters] == expected
 
 
-@pytest.mark.xfail(strict=True, reason="a mapping of clusters by id is taken for one nameless cluster")
 def test_clusters_as_a_mapping_by_id_keep_their_names() -> None:
     answer = {"clusters": {"C1": {"name": "one"}, "C2": {"name": "two"}}, "assignments": {"1": "C1"}}
     assert [(cluster.id, cluster.name) for cluster in parse("proposer", answer).clusters] == [
@@ -305,7 +295,6 @@ def test_clusters_as_a_mapping_by_id_keep_their_names() -> None:
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="the id made up from the position may be one that another cluster has")
 def test_a_cluster_without_id_takes_no_id_of_another() -> None:
     answer = {"clusters": [{"id": "C2", "name": "one", "members": [1]}, {"name": "two", "members": [2]}]}
     (_, one), (_, two) = places("proposer", answer)
@@ -327,9 +316,6 @@ def test_an_answer_without_its_key_is_refused_by_the_keys_name(name: str) -> Non
         parse(name, {"answer": 1})
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the entry in which an answer was cut off counts as if it were complete"
-)
 @pytest.mark.parametrize("name", ["proposer", "assigner"])
 def test_a_cut_off_answer_places_no_text_elsewhere_than_the_whole_one(name: str) -> None:
     entries = [{"text": n, "reason": "r", "cluster": f"C{n + 8}", "confidence": 0.9} for n in range(1, 6)]
@@ -410,7 +396,6 @@ def test_edits_are_understood_in_every_form(edits: Any, expected: tuple[Edit, ..
     assert parse("refiner", {"edits": edits}).edits == expected
 
 
-@pytest.mark.xfail(strict=True, reason="GroupingView.cluster_ids looks up names before ids")
 def test_an_id_means_the_cluster_with_that_id_even_if_another_is_named_so() -> None:
     groups = tuple(
         {"id": id, "name": name, "description": "", "texts": ()} for id, name in (("C1", "C2"), ("C2", "C1"))
@@ -491,7 +476,6 @@ def test_any_json_with_the_key_is_read_or_refused(name: str, data: st.DataObject
             assert set(found.clusters) <= {"C1", "C2", "none"}
 
 
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="as_confidence overflows on a huge integer")
 def test_a_huge_integer_for_a_confidence_is_no_crash() -> None:
     answer = '{"assignments": [{"text": 1, "cluster": "C1", "confidence": 1' + "0" * 400 + "}]}"
     assert places("assigner", answer) == [(1, "C1")]

@@ -37,24 +37,32 @@ def fit_texts(texts: Sequence[str], instruction: str, context_tokens: int | None
     room = _room(len(texts), instruction_tokens, context_tokens)
     cap = _cap(counts, room)
     if cap < min(_LEAST_PER_TEXT, max(counts, default=0)):
+        limit = _fitting(counts, instruction_tokens, context_tokens)
+        remedy = f"use --limit {limit}, a" if limit else "use a larger --context-tokens, a"
         raise InputError(
             f"{len(texts)} texts ({sum(counts)} tokens) do not fit the model's context of {context_tokens} "
-            f"tokens: use --limit {_fitting(counts, instruction_tokens, context_tokens)}, "
-            "a model with a larger context, or --model embedding"
+            f"tokens: {remedy} model with a larger context, or --model embedding"
         )
     shown = tuple(
-        text if count <= cap else shorten(text, cap / count)
-        for text, count in zip(texts, counts, strict=True)
+        text if count <= cap else shorten(text, count, cap) for text, count in zip(texts, counts, strict=True)
     )
-    shortened = sum(count > cap for count in counts)
-    return Fitted(shown=shown, shortened=shortened)
+    return Fitted(shown=shown, shortened=sum(count > cap for count in counts))
 
 
-def shorten(text: str, share: float) -> str:
-    """About this share of a text: two thirds of it from the start, one from the end, a mark between."""
-    kept = max(int(len(text) * share * 0.95) - len(MARK), 8)
-    head = kept * 2 // 3
-    return f"{text[:head].rstrip()}{MARK}{text[len(text) - (kept - head) :].lstrip()}"
+def shorten(text: str, tokens: int, most: int) -> str:
+    """A text of so many tokens cut to at most `most`: two thirds from its start, a mark, the rest its end.
+
+    Texts are not equally dense throughout, so the cut is counted, and made shorter until it fits.
+    """
+    share = most / tokens
+    while True:
+        kept = max(int(len(text) * share) - len(MARK), 8)
+        head = kept * 2 // 3
+        cut = f"{text[:head].rstrip()}{MARK}{text[len(text) - (kept - head) :].lstrip()}"
+        (counted,) = count_tokens([cut])
+        if counted <= most or kept == 8:
+            return cut
+        share *= 0.95 * most / counted
 
 
 def _surely_fits(texts: Sequence[str], instruction: str, context_tokens: int) -> bool:

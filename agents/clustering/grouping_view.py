@@ -43,8 +43,8 @@ class GroupingView(Record):
 
     def cluster_ids(self, value: Any) -> tuple[str, ...]:
         """The existing clusters that an answer names, by id or by name."""
-        known = {group.id.casefold(): group.id for group in self.groups}
-        known |= {group.name.casefold(): group.id for group in self.groups}
+        known = {group.name.casefold(): group.id for group in self.groups}
+        known |= {group.id.casefold(): group.id for group in self.groups}
         named = (as_string(item).casefold() for item in as_list(value))
         return tuple(dict.fromkeys(known[name] for name in named if name in known))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 from cluster_r1.agents.clustering.partition import (
@@ -73,8 +74,8 @@ class Proposer(Role[ProposerInput, Proposal]):
     def parse(self, answer: str, given: ProposerInput) -> Proposal:
         """Read clusters and placements; members listed inside their clusters are understood as well."""
         found = read_object(answer, "clusters")
-        entries = [entry for entry in as_list(found["clusters"]) if isinstance(entry, dict | str)]
-        clusters = tuple(_cluster(entry, position) for position, entry in enumerate(entries, 1))
+        entries = _entries(found["clusters"])
+        clusters = _clusters(entries)
         placements = (
             *read_placements(found.get("assignments")),
             *_members(entries, clusters),
@@ -85,23 +86,32 @@ class Proposer(Role[ProposerInput, Proposal]):
         return Proposal(criterion=criterion, clusters=clusters, placements=placements)
 
 
-def _cluster(entry: dict[str, Any] | str, position: int) -> ProposedCluster:
-    if isinstance(entry, str):
-        return ProposedCluster(id=f"C{position}", name=as_string(entry))
-    return ProposedCluster(
-        id=as_string(entry.get("id")) or f"C{position}",
-        name=as_string(first_of(entry, "name", "label", "title")),
-        description=as_string(entry.get("description")),
-    )
+def _entries(value: Any) -> list[dict[str, Any]]:
+    """The clusters as objects, whether listed, mapped by id, or mere names."""
+    if isinstance(value, dict) and all(isinstance(entry, dict) for entry in value.values()):
+        return [{"id": id, **entry} for id, entry in value.items()]
+    listed = ({"name": entry} if isinstance(entry, str) else entry for entry in as_list(value))
+    return [entry for entry in listed if isinstance(entry, dict)]
 
 
-def _members(
-    entries: list[dict[str, Any] | str], clusters: tuple[ProposedCluster, ...]
-) -> Iterator[Placement]:
+def _clusters(entries: list[dict[str, Any]]) -> tuple[ProposedCluster, ...]:
+    """The clusters; one without an id gets that of its position, or the next that no other has."""
+    taken = {as_string(entry.get("id")) for entry in entries}
+    clusters = []
+    for position, entry in enumerate(entries, 1):
+        id = as_string(entry.get("id"))
+        if not id:
+            id = next(f"C{number}" for number in count(position) if f"C{number}" not in taken)
+            taken.add(id)
+        name = as_string(first_of(entry, "name", "label", "title"))
+        description = as_string(entry.get("description"))
+        clusters.append(ProposedCluster(id=id, name=name, description=description))
+    return tuple(clusters)
+
+
+def _members(entries: list[dict[str, Any]], clusters: tuple[ProposedCluster, ...]) -> Iterator[Placement]:
     """Placements from lists of members inside the clusters."""
     for entry, cluster in zip(entries, clusters, strict=True):
-        if not isinstance(entry, dict):
-            continue
         for member in as_list(first_of(entry, "members", "texts", "assignments", "text_ids")):
             placement = read_placement(member if isinstance(member, dict) else {"text": member}, cluster.id)
             if placement:

@@ -8,6 +8,8 @@ import logging
 import os
 import sqlite3
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ def default_cache_path() -> Path:
 def request_key(model: str, parameters: dict[str, Any], request: ChatRequest) -> str:
     """sha256 over everything that decides the answer: model, parameters, messages, schema, sample."""
     content = [model, parameters, request.messages, request.schema, request.sample]
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class ResponseCache:
@@ -63,7 +65,7 @@ class ResponseCache:
 
     def put(self, key: str, model: str, answer: ChatAnswer) -> None:
         """Store a finished call."""
-        row = (key, model, json.dumps(asdict(answer), ensure_ascii=False))
+        row = (key, model, json.dumps(asdict(answer)))
         with self._lock:
             try:
                 self._insert(row)
@@ -100,7 +102,7 @@ class ResponseCache:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
         # WAL with NORMAL survives a killed process; only a power cut can lose the last answers.
-        connection.execute("PRAGMA journal_mode = WAL")
+        _when_unlocked(lambda: connection.execute("PRAGMA journal_mode = WAL"))
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(_SCHEMA)
         return connection
@@ -123,3 +125,16 @@ class ResponseCache:
         for ending in ("-wal", "-shm"):
             self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
         self.path.touch(mode=0o600)
+
+
+def _when_unlocked(action: Callable[[], object], patience: float = 30.0) -> None:
+    """Do what SQLite refuses at once while another process has the file locked, as soon as it is free."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            action()
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)

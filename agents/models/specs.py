@@ -12,6 +12,8 @@ Kind = Literal["hosted", "vllm", "local", "checkpoint", "embedding"]
 
 _FORMS = "embedding, local, local:<file.gguf>, vllm:<name>@<url>, openai:<name> or another <provider>:<name>"
 
+_VLLM_FORM = "Form: vllm:<name>@http://<host>:<port>/v1"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
@@ -53,11 +55,14 @@ class ModelSpec:
 def _vllm(rest: str) -> ModelSpec:
     name, at, url = rest.partition("@http")
     if not (name and at):
-        raise InputError(f"model 'vllm:{rest}' is not understood. Form: vllm:<name>@http://<host>:<port>/v1")
+        raise InputError(f"model 'vllm:...' is not understood. {_VLLM_FORM}")
     url = f"http{url}".rstrip("/")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InputError(f"the vLLM address cannot be read ({error}). {_VLLM_FORM}") from None
     if parts.username or parts.password:
         raise InputError("the vLLM address holds a user or password: leave it out and set VLLM_API_KEY")
     if not parts.hostname:
-        raise InputError(f"the vLLM address {url!r} names no host. Form: vllm:<name>@http://<host>:<port>/v1")
+        raise InputError(f"the vLLM address {url!r} names no host. {_VLLM_FORM}")
     return ModelSpec("vllm", name=name, url=url if parts.path.strip("/") else f"{url}/v1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from cluster_r1.errors import MissingDependencyError
 
 DIMENSIONS = 256
 _BATCH = 256
-_LONGEST = 6_000  # characters of a text that are embedded or counted; what a text is about shows by then
+_LONGEST = 6_000  # characters of a text that are embedded (its subject shows by then), or counted at a time
 
 
 @cache
@@ -67,20 +68,20 @@ def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def count_tokens(texts: Sequence[str]) -> list[int]:
-    """Tokens of each text by the embedder's tokenizer (Llama 2, 32,000 entries); long texts by extrapolation.
+    """Tokens of each text by the embedder's tokenizer (Llama 2, 32,000 entries).
 
-    Newer models have larger vocabularies and need fewer tokens, so the count errs on the safe side.
+    Newer models have larger vocabularies and need fewer tokens, so the count errs on the safe side; so does
+    counting long texts piece by piece.
     """
-    counts = [len(ids) for _, batch in _token_ids(texts) for ids in batch]
-    return [
-        count if len(text) <= _LONGEST else round(count * len(text) / _LONGEST)
-        for text, count in zip(texts, counts, strict=True)
-    ]
+    pieces = [[text[i : i + _LONGEST] for i in range(0, len(text), _LONGEST)] for text in texts]
+    counts = (len(ids) for _, batch in _token_ids([p for text in pieces for p in text]) for ids in batch)
+    return [sum(islice(counts, len(text))) for text in pieces]
 
 
 def _token_ids(texts: Sequence[str]) -> Iterator[tuple[int, list[list[int]]]]:
     """Batches of token ids, each with the position of its first text."""
     for start in range(0, len(texts), _BATCH):
-        batch = [text[:_LONGEST] for text in texts[start : start + _BATCH]]
+        # The tokenizer takes no lone surrogates.
+        batch = [t[:_LONGEST].encode("utf-8", "replace").decode() for t in texts[start : start + _BATCH]]
         encodings = _tokenizer().encode_batch(batch, add_special_tokens=False)
         yield start, [encoding.ids for encoding in encodings]

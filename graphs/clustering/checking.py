@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
-from functools import lru_cache
 from itertools import combinations
 
 from cluster_r1.agents.clustering.partition import NONE, Placement
 from cluster_r1.agents.clustering.proposer import Proposal, ProposedCluster
-from cluster_r1.agents.distinctive_words import distinct_names
+from cluster_r1.agents.distinctive_words import distinct_names, plain_name
 from cluster_r1.edits import Edit, apply_edits
 from cluster_r1.types import Assignment, Cluster, Clustering, Finding, KRange, Record, Unassigned
 
@@ -48,7 +46,7 @@ def check_proposal(proposal: Proposal, ids: Sequence[str], wording: Mapping[str,
     unassigned: list[Unassigned] = []
     for number, text_id in enumerate(ids, 1):
         placement = best.get(number)
-        name = _plain(placement.cluster) if placement else NONE
+        name = plain_name(placement.cluster) if placement else NONE
         if placement is None or name == NONE:
             reason = NOT_PLACED if placement is None else placement.reason or FITS_NONE
             unassigned.append(Unassigned(text_id=text_id, reason=reason))
@@ -117,10 +115,10 @@ def _listed_clusters(
     """The listed clusters by id, and what leads to an id: the id itself, then the name, in any writing."""
     listed: dict[str, ProposedCluster] = {}
     for cluster in proposed:
-        if _plain(cluster.id) != NONE:
+        if plain_name(cluster.id) != NONE:
             listed.setdefault(cluster.id, cluster)
-    key_of = {_plain(cluster.name): id for id, cluster in reversed(listed.items()) if _plain(cluster.name)}
-    key_of |= {_plain(id): id for id in reversed(listed)}
+    key_of = {plain_name(cluster.name): id for id, cluster in reversed(listed.items()) if cluster.name}
+    key_of |= {plain_name(id): id for id in reversed(listed)}
     return listed, key_of
 
 
@@ -180,7 +178,7 @@ def _name_nameless(clustering: Clustering, wording: Mapping[str, str]) -> tuple[
 def _merge_equal_names(clustering: Clustering, ids: Sequence[str]) -> tuple[Clustering, list[str]]:
     by_name: dict[str, list[Cluster]] = {}
     for cluster in clustering.clusters:
-        by_name.setdefault(_plain(cluster.name), []).append(cluster)
+        by_name.setdefault(plain_name(cluster.name), []).append(cluster)
     merges = [
         Edit(kind="merge", clusters=tuple(c.id for c in same)) for same in by_name.values() if len(same) > 1
     ]
@@ -199,14 +197,14 @@ def _name_findings(clustering: Clustering) -> list[Finding]:
             source="code",
         )
         for one, other in combinations(clustering.clusters, 2)
-        if _similarity(_plain(one.name), _plain(other.name)) >= _NEARLY_EQUAL
+        if _similarity(plain_name(one.name), plain_name(other.name)) >= _NEARLY_EQUAL
     ]
     findings += [
         Finding(
             kind="split", clusters=(cluster.id,), comment=f"{cluster.name!r} is a catch-all", source="code"
         )
         for cluster in clustering.clusters
-        if _plain(cluster.name) in _CATCH_ALLS and len(cluster.members) > 1
+        if plain_name(cluster.name) in _CATCH_ALLS and len(cluster.members) > 1
     ]
     return findings
 
@@ -214,9 +212,3 @@ def _name_findings(clustering: Clustering) -> list[Finding]:
 def _similarity(one: str, other: str) -> float:
     matcher = SequenceMatcher(None, one, other, autojunk=False)
     return matcher.ratio() if matcher.real_quick_ratio() >= _NEARLY_EQUAL else 0.0
-
-
-@lru_cache(maxsize=4096)
-def _plain(name: str) -> str:
-    """A name without case, punctuation and surplus white space, for comparing; as it is if that is all."""
-    return " ".join(re.sub(r"[^\w\s/&+#-]", " ", name).casefold().split()) or name
