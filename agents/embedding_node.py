@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 import numpy as np
@@ -30,12 +31,12 @@ class EmbeddingNode:
     async def ask(
         self, role: Role[Given, Answered], given: Given, *, texts: int, round: int, ledger: Ledger
     ) -> Answered:
-        """Group or assign by embeddings."""
+        """Group or assign by embeddings, in a thread, since it can take seconds."""
         answer: Any
         if isinstance(given, ProposerInput):
-            answer = propose(given.texts, given.k)
+            answer = await asyncio.to_thread(propose, given.texts, given.k)
         elif isinstance(given, AssignerInput):
-            answer = assign(given)
+            answer = await asyncio.to_thread(assign, given)
         else:
             raise TypeError(f"the embedding baseline cannot play the {role.name}")
         return cast(Answered, answer)

@@ -12,7 +12,7 @@ from cluster_r1.agents.models.messages import ChatAnswer, ChatRequest
 from cluster_r1.agents.models.reasoning_chat_model import ReasoningChatModel, read_message
 from cluster_r1.agents.models.static_embedder import count_tokens
 from cluster_r1.agents.parsing import AnswerError
-from cluster_r1.agents.role import Answered, Given, Role, Schema
+from cluster_r1.agents.role import Answered, Given, Role
 from cluster_r1.errors import ModelError
 from cluster_r1.prompts import Message
 
@@ -91,8 +91,9 @@ class LanguageModelNode:
         attempt = 0
         while True:
             attempt += 1
-            most = await self._allowed(messages, schema, role, texts, ledger)
-            answer = await self._call(messages, schema, role, round, attempt, ledger, most)
+            request = ChatRequest(messages, schema, self._sample)
+            most = await self._allowed(request, role, texts, ledger)
+            answer = await self._call(request, _run_config(role, self.spec, round, attempt), ledger, most)
             try:
                 return role.parse(answer.text, given)
             except AnswerError as error:
@@ -104,48 +105,21 @@ class LanguageModelNode:
             messages = (*messages, *_ask_again(answer, problem))
 
     async def _allowed(
-        self,
-        messages: tuple[Message, ...],
-        schema: Schema,
-        role: Role[Given, Answered],
-        texts: int,
-        ledger: Ledger,
+        self, request: ChatRequest, role: Role[Given, Answered], texts: int, ledger: Ledger
     ) -> int | None:
         """How many tokens the budget leaves for the answer; an answer in the cache costs nothing."""
-        if ledger.budget_tokens is None:
+        if ledger.budget_tokens is None or await self._model.stored_answer(request) is not None:
             return None
-        if await self._model.stored_answer(ChatRequest(messages, schema, self._sample)) is not None:
-            return None
-        prompt_tokens = sum(count_tokens([message.content for message in messages]))
+        prompt_tokens = sum(count_tokens([message.content for message in request.messages]))
         return ledger.allow(prompt_tokens, role.tokens_per_text * texts, role.name)
 
     async def _call(
-        self,
-        messages: tuple[Message, ...],
-        schema: Schema,
-        role: Role[Given, Answered],
-        round: int,
-        attempt: int,
-        ledger: Ledger,
-        most_tokens: int | None,
+        self, request: ChatRequest, config: RunnableConfig, ledger: Ledger, most_tokens: int | None
     ) -> ChatAnswer:
-        template = role.template
-        config: RunnableConfig = {
-            "run_name": role.name,
-            "tags": [f"role:{role.name}"],
-            "metadata": {
-                "role": role.name,
-                "round": round,
-                "attempt": attempt,
-                "model": self.spec,
-                "template": template.id,
-                "template_sha256": template.sha256,
-            },
-        }
-        chat = [message._asdict() for message in messages]
+        chat = [message._asdict() for message in request.messages]
         try:
             message = await self._model.ainvoke(
-                chat, config, schema=schema, sample=self._sample, most_tokens=most_tokens
+                chat, config, schema=request.schema, sample=request.sample, most_tokens=most_tokens
             )
         except ModelError:
             ledger.record_failure()
@@ -154,6 +128,22 @@ class LanguageModelNode:
         answer = read_message(message)
         ledger.record(answer)
         return answer
+
+
+def _run_config(role: Role[Given, Answered], spec: str, round: int, attempt: int) -> RunnableConfig:
+    """How the call is named and described in traces."""
+    return {
+        "run_name": role.name,
+        "tags": [f"role:{role.name}"],
+        "metadata": {
+            "role": role.name,
+            "round": round,
+            "attempt": attempt,
+            "model": spec,
+            "template": role.template.id,
+            "template_sha256": role.template.sha256,
+        },
+    }
 
 
 def _ask_again(answer: ChatAnswer, problem: str) -> tuple[Message, Message]:

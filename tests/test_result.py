@@ -147,16 +147,7 @@ def test_a_saved_run_comes_back_as_it_was(data: st.DataObject) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param(
-            text,
-        )
-        for text in ("a\rb", "a\r", "\ra", "a\r\r")
-    ]
-    + ["a\r\nb", "\r\n", "a\nb", "\n"],
-)
+@pytest.mark.parametrize("text", ["a\rb", "a\r", "\ra", "a\r\r", "a\r\nb", "\r\n", "a\nb", "\n"])
 def test_line_ends_inside_a_text_come_back_as_they_were(tmp_path: Path, text: str) -> None:
     saved = result_of([("a", text, "C1"), ("b", "next", "C1")])
     assert_same(ClusteringResult.load(saved.save(tmp_path)), saved)

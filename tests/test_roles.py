@@ -178,15 +178,7 @@ def test_the_schema_for_hosted_models_has_only_keywords_of_strict_modes(name: st
             assert part["additionalProperties"] is False
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "proposer",
-        "assigner",
-        "critic",
-        "refiner",
-    ],
-)
+@every_role
 def test_every_part_of_the_schema_for_hosted_models_has_a_type(name: str) -> None:
     assert all("type" in part for part in parts(ROLES[name].schema(GIVEN[name], bounded=False)))
 
@@ -295,6 +287,17 @@ def test_clusters_as_a_mapping_by_id_keep_their_names() -> None:
     ]
 
 
+@pytest.mark.xfail(
+    strict=True, reason="a mapping of clusters from id to name is taken for one nameless cluster"
+)
+def test_clusters_as_a_mapping_from_id_to_name_keep_their_names() -> None:
+    answer = {"clusters": {"C1": "one", "C2": "two"}, "assignments": {"1": "C1"}}
+    assert [(cluster.id, cluster.name) for cluster in parse("proposer", answer).clusters] == [
+        ("C1", "one"),
+        ("C2", "two"),
+    ]
+
+
 def test_a_cluster_without_id_takes_no_id_of_another() -> None:
     answer = {"clusters": [{"id": "C2", "name": "one", "members": [1]}, {"name": "two", "members": [2]}]}
     (_, one), (_, two) = places("proposer", answer)
@@ -314,6 +317,19 @@ def test_an_answer_that_places_nothing_is_refused_in_words(name: str, assignment
 def test_an_answer_without_its_key_is_refused_by_the_keys_name(name: str) -> None:
     with pytest.raises(AnswerError, match=f'"{KEY[name]}"'):
         parse(name, {"answer": 1})
+
+
+@pytest.mark.xfail(
+    strict=True, reason="_complete_part() goes back to the last closing brace, wherever that is"
+)
+def test_a_cut_off_mapping_keeps_its_complete_entries() -> None:
+    answer = {"clusters": [{"id": "C1"}], "assignments": {str(n): f"C{n + 8}" for n in range(1, 6)}}
+    whole = json.dumps(answer)
+    for cut in range(whole.index("C10"), len(whole)):
+        complete = whole[:cut].count(",", whole.index('"assignments"')) - 1
+        placed = places("proposer", whole[:cut])
+        assert placed[:complete] == [(n, f"C{n + 8}") for n in range(1, complete + 1)]
+        assert set(placed) <= {(n, f"C{n + 8}") for n in range(1, 6)}
 
 
 @pytest.mark.parametrize("name", ["proposer", "assigner"])
