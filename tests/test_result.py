@@ -312,8 +312,6 @@ DAMAGES: dict[str, Damage] = {
     "confidence no number": lambda place: edit_text(
         place / ASSIGNMENTS, lambda text: text.replace("0.9", "sure")
     ),
-}
-MISSED: dict[str, Damage] = {
     "format no number": lambda place: edit_json(place / RUN, lambda run: {**run, "format": "1"}),
     "clusters are strings": lambda place: edit_json(place / CLUSTERS, lambda it: {**it, "clusters": ["C1"]}),
     "a row lost": lambda place: edit_text(place / ASSIGNMENTS, lambda text: text[: text.rindex("d,fourth")]),
@@ -325,19 +323,7 @@ MISSED: dict[str, Damage] = {
 }
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        *(pytest.param(damage, id=name) for name, damage in DAMAGES.items()),
-        *(
-            pytest.param(
-                damage,
-                id=name,
-            )
-            for name, damage in MISSED.items()
-        ),
-    ],
-)
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_damage_is_named_by_file_in_one_error(tmp_path: Path, damage: Damage) -> None:
     result_of(ROWS).save(tmp_path)
     damage(tmp_path)
