@@ -44,8 +44,8 @@ def distinctive_words(groups: Sequence[Sequence[str]], count: int = 3) -> list[l
     return named
 
 
-def distinct_names(groups: Sequence[Sequence[str]], taken: Sequence[str] = ()) -> list[str]:
-    """A name for each group out of its distinctive words, e.g. `refund, charged, invoice`.
+def distinct_names(groups: Sequence[Sequence[str]], taken: Sequence[str] = (), prefix: str = "") -> list[str]:
+    """A name for each group out of its distinctive words, e.g. `refund, charged, invoice`, behind `prefix`.
 
     No two names are equal, and none is one of `taken`, as `plain_name` compares them: a number is added where
     the words are the same.
@@ -53,7 +53,7 @@ def distinct_names(groups: Sequence[Sequence[str]], taken: Sequence[str] = ()) -
     used = {plain_name(name) for name in taken}
     names = []
     for words in distinctive_words(groups):
-        base = name = ", ".join(words) or "texts without words"
+        base = name = prefix + (", ".join(words) or "texts without words")
         number = 1
         while plain_name(name) in used:
             number += 1

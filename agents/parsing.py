@@ -17,14 +17,13 @@ class AnswerError(ModelError):
     """An answer that cannot be used. The message is told to the model when it is asked again."""
 
 
-_THINK = re.compile(r"<(think(?:ing)?)>(.*?)</\1>", re.DOTALL)
-_THINK_OPENS = re.compile(r"<think(?:ing)?>")
-_THINK_CLOSES = re.compile(r"</think(?:ing)?>")
+_THINK_TAG = re.compile(r"(</?)think(?:ing)?>")
 _FENCE = re.compile(r"```[\w-]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _OBJECT_START = re.compile(r"\{\s*[\"'“]")
+_ENTRY_ENDS = re.compile(r",(?=\s*(?:[\"'“{\[]|\Z))")
 _BRACE = re.compile(r"\{")
 _MOST_STARTS = 64  # how many opening braces are tried before an answer counts as malformed
-_DEEPEST = 100  # nesting beyond this is garbage, and would exhaust the parser's stack
+_DEEPEST = 20  # nesting beyond this is garbage, and would exhaust the parser's stack
 
 
 def split_reasoning(content: str) -> tuple[str, str]:
@@ -33,13 +32,19 @@ def split_reasoning(content: str) -> tuple[str, str]:
     A block that never closes is all reasoning (the answer was cut off); text before a lone `</think>`
     is reasoning too (chat templates that open the block in the prompt).
     """
-    reasoning = [block.strip() for _, block in _THINK.findall(content)]
-    answer = _THINK.sub("", content)
-    *before, answer = _THINK_CLOSES.split(answer)
-    reasoning += [_THINK_OPENS.sub("", part).strip() for part in before]
-    answer, *cut_off = _THINK_OPENS.split(answer)
-    reasoning += [part.strip() for part in cut_off]
-    return "\n".join(filter(None, reasoning)), answer.strip()
+    *pieces, last = _THINK_TAG.split(content)
+    reasoning: list[str] = []
+    answer: list[str] = []
+    thinking = False
+    for text, tag in zip(pieces[::2], pieces[1::2], strict=True):
+        if tag == "</" and not thinking:
+            reasoning += [*answer, text]
+            answer = []
+        else:
+            (reasoning if thinking else answer).append(text)
+        thinking = tag == "<"
+    (reasoning if thinking else answer).append(last)
+    return "\n".join(filter(None, map(str.strip, reasoning))), "".join(answer).strip()
 
 
 def read_object(answer: str, wanted_key: str) -> dict[str, Any]:
@@ -86,8 +91,8 @@ def _mended_objects(answer: str) -> Iterator[dict[str, Any]]:
 
 def _complete_part(candidate: str) -> str:
     """JSON up to where its last complete entry ends: of an entry that was cut off nothing is believed."""
-    end = candidate.rfind("}")
-    return candidate[: end + 1] if end >= 0 else candidate[: max(candidate.rfind(","), 0)]
+    ends = [match.start() for match in _ENTRY_ENDS.finditer(candidate)]
+    return candidate[: max([candidate.rfind("}") + 1, *ends])]
 
 
 def _mend(candidate: str) -> Any:
@@ -133,7 +138,9 @@ def as_number(value: Any) -> int | None:
         return int(value) if value.is_integer() else None
     if isinstance(value, int):
         return value
-    match = re.fullmatch(r"\D*(\d{1,9})\D*", value) if isinstance(value, str) else None
+    if not isinstance(value, str) or value.lstrip().startswith("-"):
+        return None
+    match = re.fullmatch(r"\D*(\d{1,9})\D*", value)
     return int(match[1]) if match else None
 
 

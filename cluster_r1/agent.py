@@ -30,6 +30,7 @@ from cluster_r1.agents.models.retries import RetryPolicy
 from cluster_r1.agents.models.static_embedder import count_tokens
 from cluster_r1.agents.opening import open_node
 from cluster_r1.agents.reasoning_node import ReasoningNode
+from cluster_r1.columns import without_surrogates
 from cluster_r1.errors import InputError
 from cluster_r1.graphs.clustering import OpenContext, graph, recursion_limit
 from cluster_r1.graphs.clustering.distinct import distinct_texts
@@ -254,6 +255,7 @@ class ClusteringAgent:
         started = time.perf_counter()
         texts, index = texts_from_python(data, text_column=text_column, id_column=id_column)
         wanted = KRange.parse(k)
+        instruction = without_surrogates(instruction)
         digest = _digest(texts)
         run_id = self.run_id(texts, instruction, wanted)
         recorder = TraceRecorder(trace_path)

@@ -166,7 +166,9 @@ def _claim(folder: Path, run_id: str, overwrite: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder} cannot be made: {error.strerror}. Choose another --out") from error
-    if not (folder / RUN).exists() or overwrite:
+    if overwrite:
+        (folder / RUN).unlink(missing_ok=True)  # its presence says that the run in the folder is finished
+    if not (folder / RUN).exists():
         return
     held = read_json(folder / RUN)
     if not isinstance(held, dict) or held.get("run_id") != run_id:

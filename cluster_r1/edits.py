@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from cluster_r1.types import Assignment, Cluster, Clustering, Record, Unassigned
+from cluster_r1.types import NO_CLUSTER, Assignment, Cluster, Clustering, Record, Unassigned
 
 EditKind = Literal["merge", "split", "move", "rename", "drop"]
 
@@ -98,6 +98,8 @@ class _Draft:
 
     def move(self, edit: Edit) -> str:
         target = self._first(edit)
+        if not target and NO_CLUSTER in edit.clusters:
+            return self.drop(edit)
         moving = [id for id in self._existing(edit.texts) if self._cluster_of(id) != target]
         if not target or not moving:
             return ""
@@ -169,4 +171,4 @@ class _Draft:
 
 def _number(cluster_id: str) -> int:
     digits = cluster_id.removeprefix("C")
-    return int(digits) if digits.isdigit() else 0
+    return int(digits) if digits.isdecimal() else 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cluster_r1.errors import InputError
 
@@ -23,6 +23,10 @@ class Text(Record):
 
     id: str
     text: str
+
+
+NO_CLUSTER = "none"
+"""Where a text is that fits no cluster, in prompts and answers."""
 
 
 class Cluster(Record):
@@ -78,6 +82,12 @@ class KRange(Record):
         if low < 1 or high < low:
             raise InputError(f"k is {k!r}: give a number of at least 1, or a range such as 4..12")
         return cls(low=low, high=high)
+
+    @model_validator(mode="after")
+    def _right_way_round(self) -> Self:
+        if self.high < self.low:
+            raise ValueError(f"low is {self.low} and high is {self.high}")
+        return self
 
     def __str__(self) -> str:
         return str(self.low) if self.low == self.high else f"{self.low}..{self.high}"

@@ -364,7 +364,6 @@ def test_an_edit_does_what_it_says(edit: Edit, expected: dict[str, str]) -> None
         Edit(kind="split", clusters=("C1",), texts=("r",), name="of another"),
         Edit(kind="split", clusters=("C1",), texts=("p",)),
         Edit(kind="move", clusters=("C1",), texts=("p",)),
-        Edit(kind="move", clusters=("none",), texts=("p",)),
         Edit(kind="move", texts=("p",)),
         Edit(kind="rename", clusters=("C1",), name="a"),
         Edit(kind="rename", clusters=("C9",), name="n"),
@@ -510,3 +509,9 @@ def test_texts_that_embed_alike_can_still_be_divided() -> None:
     clustering, notes = enforce_k(clustering_of({"a": "pqr"}), KRange(low=3, high=3), "pqr", wording)
     assert [len(cluster.members) for cluster in clustering.clusters] == [1, 1, 1]
     assert len(notes) == 2
+
+
+def test_a_text_moved_to_no_cluster_is_unassigned() -> None:
+    start = clustering_of({"a": "pq", "b": "rs"})
+    moved = apply_edits(start, [Edit(kind="move", clusters=("none",), texts=("p",))], IDS[:4])
+    assert [outside.text_id for outside in moved.clustering.unassigned] == ["p"]

@@ -56,7 +56,7 @@ def kept(answer: str) -> dict[str, Any] | None:
         ("<think>one</think>draft<think>two</think>{}", "one\ntwo", "draft{}"),
         ("hm, so</think>{}", "hm, so", "{}"),
         ("a</think>b</think>{}", "a\nb", "{}"),
-        ("<think>a<think>b</think>c</think>{}", "a<think>b\nc", "{}"),
+        ("<think>a<think>b</think>c</think>{}", "a\nb\nc", "{}"),
         ('<think>I would say {"clusters": []}', 'I would say {"clusters": []}', ""),
         ("{}<think>was that right", "was that right", "{}"),
         ("<think>done</think>{}<think>was that right", "done\nwas that right", "{}"),

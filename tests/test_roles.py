@@ -287,9 +287,6 @@ def test_clusters_as_a_mapping_by_id_keep_their_names() -> None:
     ]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a mapping of clusters from id to name is taken for one nameless cluster"
-)
 def test_clusters_as_a_mapping_from_id_to_name_keep_their_names() -> None:
     answer = {"clusters": {"C1": "one", "C2": "two"}, "assignments": {"1": "C1"}}
     assert [(cluster.id, cluster.name) for cluster in parse("proposer", answer).clusters] == [
@@ -319,9 +316,6 @@ def test_an_answer_without_its_key_is_refused_by_the_keys_name(name: str) -> Non
         parse(name, {"answer": 1})
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_complete_part() goes back to the last closing brace, wherever that is"
-)
 def test_a_cut_off_mapping_keeps_its_complete_entries() -> None:
     answer = {"clusters": [{"id": "C1"}], "assignments": {str(n): f"C{n + 8}" for n in range(1, 6)}}
     whole = json.dumps(answer)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from cluster_r1.agents.clustering.partition import NONE, Placement, assignments_schema, read_placements
+from cluster_r1.agents.clustering.partition import Placement, assignments_schema, read_placements
 from cluster_r1.agents.clustering.proposer import ProposedCluster
 from cluster_r1.agents.parsing import AnswerError, read_object
 from cluster_r1.agents.role import Role, Schema, object_of
 from cluster_r1.prompts import Message
-from cluster_r1.types import Record
+from cluster_r1.types import NO_CLUSTER, Record
 
 
 class AssignerInput(Record):
@@ -33,7 +33,7 @@ class Assigner(Role[AssignerInput, Placements]):
 
     def schema(self, given: AssignerInput, *, bounded: bool) -> Schema:
         """The assignments."""
-        ids = [*(cluster.id for cluster in given.clusters), NONE]
+        ids = [*(cluster.id for cluster in given.clusters), NO_CLUSTER]
         return object_of(assignments=assignments_schema(len(given.texts), ids, bounded=bounded))
 
     def render(self, given: AssignerInput) -> tuple[Message, ...]:

@@ -56,11 +56,11 @@ def shorten(text: str, tokens: int, most: int) -> str:
     """
     share = most / tokens
     while True:
-        kept = max(int(len(text) * share) - len(MARK), 8)
+        kept = max(int(len(text) * share) - len(MARK), 3)
         head = kept * 2 // 3
         cut = f"{text[:head].rstrip()}{MARK}{text[len(text) - (kept - head) :].lstrip()}"
         (counted,) = count_tokens([cut])
-        if counted <= most or kept == 8:
+        if counted <= most or kept == 3:
             return cut
         share *= 0.95 * most / counted
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster_r1.agents.parsing import as_list, as_number, as_string
 from cluster_r1.agents.role import INTEGER, Schema, list_of, one_of, string
-from cluster_r1.types import Clustering, Record
+from cluster_r1.types import NO_CLUSTER, Clustering, Record
 
 
 class NumberedText(Record):
@@ -76,5 +76,5 @@ def view_of(clustering: Clustering, ids: Sequence[str], shown: Sequence[str]) ->
     ]
     if clustering.unassigned:
         texts = tuple(numbered[outside.text_id] for outside in clustering.unassigned)
-        groups.append(Group(id="none", name="in no cluster", description="", texts=texts))
+        groups.append(Group(id=NO_CLUSTER, name="in no cluster", description="", texts=texts))
     return GroupingView(groups=tuple(groups), ids=tuple(ids))

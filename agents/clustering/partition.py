@@ -11,9 +11,6 @@ from cluster_r1.agents.parsing import as_confidence, as_list, as_number, as_stri
 from cluster_r1.agents.role import INTEGER, NUMBER, Schema, list_of, object_of, one_of, string
 from cluster_r1.types import Record
 
-NONE = "none"
-"""What a model writes for a text that fits no cluster."""
-
 _CONFIDENCES = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 

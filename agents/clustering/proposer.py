@@ -18,6 +18,9 @@ from cluster_r1.agents.role import Role, Schema, list_of, object_of, one_of, str
 from cluster_r1.prompts import Message
 from cluster_r1.types import KRange, Record
 
+_NAME_KEYS = ("name", "label", "title")
+_MEMBER_KEYS = ("members", "texts", "assignments", "text_ids")
+_CLUSTER_KEYS = {"id", "description", *_NAME_KEYS, *_MEMBER_KEYS}
 _MOST_BOUNDED = 12  # clusters that a small model may list where no k is given
 
 
@@ -88,10 +91,17 @@ class Proposer(Role[ProposerInput, Proposal]):
 
 def _entries(value: Any) -> list[dict[str, Any]]:
     """The clusters as objects, whether listed, mapped by id, or mere names."""
-    if isinstance(value, dict) and all(isinstance(entry, dict) for entry in value.values()):
-        return [{"id": id, **entry} for id, entry in value.items()]
+    if isinstance(value, dict) and not _CLUSTER_KEYS & value.keys():
+        return [_entry_of(id, entry) for id, entry in value.items()]
     listed = ({"name": entry} if isinstance(entry, str) else entry for entry in as_list(value))
     return [entry for entry in listed if isinstance(entry, dict)]
+
+
+def _entry_of(id: str, value: Any) -> dict[str, Any]:
+    """The cluster under an id of a mapping: an object, its name, or its members."""
+    if isinstance(value, dict):
+        return {"id": id, **value}
+    return {"id": id, "members" if isinstance(value, list) else "name": value}
 
 
 def _clusters(entries: list[dict[str, Any]]) -> tuple[ProposedCluster, ...]:
@@ -103,7 +113,7 @@ def _clusters(entries: list[dict[str, Any]]) -> tuple[ProposedCluster, ...]:
         if not id:
             id = next(f"C{number}" for number in count(position) if f"C{number}" not in taken)
             taken.add(id)
-        name = as_string(first_of(entry, "name", "label", "title"))
+        name = as_string(first_of(entry, *_NAME_KEYS))
         description = as_string(entry.get("description"))
         clusters.append(ProposedCluster(id=id, name=name, description=description))
     return tuple(clusters)
@@ -112,7 +122,7 @@ def _clusters(entries: list[dict[str, Any]]) -> tuple[ProposedCluster, ...]:
 def _members(entries: list[dict[str, Any]], clusters: tuple[ProposedCluster, ...]) -> Iterator[Placement]:
     """Placements from lists of members inside the clusters."""
     for entry, cluster in zip(entries, clusters, strict=True):
-        for member in as_list(first_of(entry, "members", "texts", "assignments", "text_ids")):
+        for member in as_list(first_of(entry, *_MEMBER_KEYS)):
             placement = read_placement(member if isinstance(member, dict) else {"text": member}, cluster.id)
             if placement:
                 yield placement

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -87,7 +88,7 @@ def _retry_after(error: Exception) -> float | None:
     value = headers.get("retry-after") if headers is not None else None
     if value is None:
         return None
-    if value.strip().replace(".", "", 1).isdigit():
+    if re.fullmatch(r"\s*[0-9]+(\.[0-9]+)?\s*", value):
         return float(value)
     try:
         return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)

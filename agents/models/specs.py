@@ -40,7 +40,7 @@ class ModelSpec:
             return _vllm(rest)
         if head == "checkpoint" and rest:
             return cls("checkpoint", name=rest)
-        if head and rest and head != "embedding":
+        if head and rest and head != "embedding" and not rest.startswith("//"):
             return cls("hosted", name=rest, provider=head)
         raise InputError(f"model {spec!r} is not understood. Known forms: {_FORMS}")
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import combinations
 
-from cluster_r1.agents.clustering.partition import NONE, Placement
+from cluster_r1.agents.clustering.partition import Placement
 from cluster_r1.agents.clustering.proposer import Proposal, ProposedCluster
 from cluster_r1.agents.distinctive_words import distinct_names, plain_name
 from cluster_r1.edits import Edit, apply_edits
-from cluster_r1.types import Assignment, Cluster, Clustering, Finding, KRange, Record, Unassigned
+from cluster_r1.types import NO_CLUSTER, Assignment, Cluster, Clustering, Finding, KRange, Record, Unassigned
 
 NOT_PLACED = "the model gave no usable answer for this text"
 FITS_NONE = "the model found that it fits no cluster"
@@ -46,8 +46,8 @@ def check_proposal(proposal: Proposal, ids: Sequence[str], wording: Mapping[str,
     unassigned: list[Unassigned] = []
     for number, text_id in enumerate(ids, 1):
         placement = best.get(number)
-        name = plain_name(placement.cluster) if placement else NONE
-        if placement is None or name == NONE:
+        name = plain_name(placement.cluster) if placement else NO_CLUSTER
+        if placement is None or name == NO_CLUSTER:
             reason = NOT_PLACED if placement is None else placement.reason or FITS_NONE
             unassigned.append(Unassigned(text_id=text_id, reason=reason))
             continue
@@ -115,7 +115,7 @@ def _listed_clusters(
     """The listed clusters by id, and what leads to an id: the id itself, then the name, in any writing."""
     listed: dict[str, ProposedCluster] = {}
     for cluster in proposed:
-        if plain_name(cluster.id) != NONE:
+        if plain_name(cluster.id) != NO_CLUSTER:
             listed.setdefault(cluster.id, cluster)
     key_of = {plain_name(cluster.name): id for id, cluster in reversed(listed.items()) if cluster.name}
     key_of |= {plain_name(id): id for id in reversed(listed)}

@@ -7,6 +7,7 @@ from typing import Any
 
 from cluster_r1.agents.clustering.partition import Placement
 from cluster_r1.agents.clustering.proposer import Proposal, ProposedCluster
+from cluster_r1.columns import without_surrogates
 from cluster_r1.errors import InputError
 from cluster_r1.types import KRange, Text
 
@@ -33,9 +34,9 @@ def _read_text(item: Any, number: int) -> Text:
     if isinstance(item, Text):
         return item
     if isinstance(item, str):
-        return Text(id=str(number), text=item)
+        return Text(id=str(number), text=without_surrogates(item))
     if isinstance(item, Mapping) and isinstance(item.get("text"), str):
-        return Text(id=str(item.get("id", number)), text=item["text"])
+        return Text(id=str(item.get("id", number)), text=without_surrogates(item["text"]))
     raise InputError(f"text {number} is neither a string nor an object with the key 'text'")
 
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from cluster_r1.agents.clustering.assigner import Assigner, AssignerInput
 from cluster_r1.agents.clustering.partition import Placement
 from cluster_r1.agents.clustering.proposer import Proposal, ProposedCluster, Proposer, ProposerInput
+from cluster_r1.agents.distinctive_words import plain_name
 from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.parsing import AnswerError
 from cluster_r1.agents.reasoning_node import ReasoningNode
 from cluster_r1.errors import BudgetError, ModelError
-from cluster_r1.types import Record
+from cluster_r1.types import NO_CLUSTER, Record
 
 _HALVINGS = 2  # all texts, then a half, then a quarter
 
@@ -84,18 +85,18 @@ async def _assign(
     texts = tuple(given.texts[number - 1] for number in numbers)
     asked = AssignerInput(instruction=given.instruction, clusters=taxonomy, texts=texts)
     answer = await node.ask(Assigner(), asked, texts=len(texts), round=0, ledger=ledger)
-    known = {cluster.id for cluster in taxonomy} | {cluster.name for cluster in taxonomy} | {"none"}
+    known = {plain_name(word) for cluster in taxonomy for word in (cluster.id, cluster.name)} | {NO_CLUSTER}
     return [
         placement.model_copy(update={"text": numbers[placement.text - 1]})
         for placement in answer.placements
-        if 1 <= placement.text <= len(numbers) and placement.cluster in known
+        if 1 <= placement.text <= len(numbers) and plain_name(placement.cluster) in known
     ]
 
 
 def _taxonomy(proposal: Proposal) -> tuple[ProposedCluster, ...]:
     """The listed clusters, and those that are only used."""
     named = {cluster.id for cluster in proposal.clusters} | {cluster.name for cluster in proposal.clusters}
-    used = dict.fromkeys(p.cluster for p in proposal.placements if p.cluster not in named | {"none"})
+    used = dict.fromkeys(p.cluster for p in proposal.placements if p.cluster not in named | {NO_CLUSTER})
     return (*proposal.clusters, *(ProposedCluster(id=name, name=name) for name in used))
 
 

@@ -29,27 +29,40 @@ def enforce_k(
         edit, note = _merge_smallest(clustering, wording)
         clustering = apply_edits(clustering, [edit], ids).clustering
         notes.append(note)
+    undivided: dict[str, str] = {}  # by a part's name that of the whole, lest names grow with each division
     while len(clustering.clusters) < k.low:
         divisible = [cluster for cluster in clustering.clusters if len(cluster.members) > 1]
         if not divisible:
             break
         largest = max(divisible, key=lambda cluster: len(cluster.members))
-        edits, note = _divide(largest, wording)
+        others = [cluster.name for cluster in clustering.clusters if cluster.id != largest.id]
+        whole = undivided.get(largest.name, largest.name)
+        edits = _divide(largest, whole, others, wording)
         clustering = apply_edits(clustering, edits, ids).clustering
-        notes.append(note)
+        undivided |= {edit.name: whole for edit in edits if edit.name}
+        notes.append(f"{largest.name!r} was divided by similarity, to keep k")
     return clustering, tuple(notes)
 
 
 def _merge_smallest(clustering: Clustering, wording: Mapping[str, str]) -> tuple[Edit, str]:
-    smallest = min(reversed(clustering.clusters), key=lambda cluster: len(cluster.members))
-    others = [cluster for cluster in clustering.clusters if cluster.id != smallest.id]
-    centre = _centre(smallest, wording)
-    nearest = max(others, key=lambda cluster: float(centre @ _centre(cluster, wording)))
+    """Of the smallest clusters, the one that is most like another joins it."""
+    least = min(len(cluster.members) for cluster in clustering.clusters)
+    centres = {cluster.id: _centre(cluster, wording) for cluster in clustering.clusters}
+    pairs = [
+        (smallest, other)
+        for smallest in reversed(clustering.clusters)
+        for other in clustering.clusters
+        if len(smallest.members) == least and other.id != smallest.id
+    ]
+    smallest, nearest = max(pairs, key=lambda pair: float(centres[pair[0].id] @ centres[pair[1].id]))
     note = f"{smallest.name!r} was merged into {nearest.name!r} by similarity, to keep k"
     return Edit(kind="merge", clusters=(nearest.id, smallest.id)), note
 
 
-def _divide(cluster: Cluster, wording: Mapping[str, str]) -> tuple[list[Edit], str]:
+def _divide(
+    cluster: Cluster, whole: str, other_names: Sequence[str], wording: Mapping[str, str]
+) -> list[Edit]:
+    """The edits that make two clusters of one, each named `whole` and its own distinctive words."""
     from scipy.cluster.hierarchy import fcluster, linkage
 
     texts = [wording[member] for member in cluster.members]
@@ -57,9 +70,9 @@ def _divide(cluster: Cluster, wording: Mapping[str, str]) -> tuple[list[Edit], s
     if len(set(halves)) < 2:  # all alike: any division is as good
         halves = np.array([1 + (position % 2) for position in range(len(texts))])
     grouped = [[text for text, half in zip(texts, halves, strict=True) if half == side] for side in (1, 2)]
-    names = [f"{cluster.name}: {words}" for words in distinct_names(grouped)]
+    names = distinct_names(grouped, taken=other_names, prefix=f"{whole}: ")
     moving = tuple(member for member, half in zip(cluster.members, halves, strict=True) if half == 2)
-    edits = [
+    return [
         Edit(kind="rename", clusters=(cluster.id,), name=names[0]),
         Edit(
             kind="split",
@@ -69,7 +82,6 @@ def _divide(cluster: Cluster, wording: Mapping[str, str]) -> tuple[list[Edit], s
             description=cluster.description,
         ),
     ]
-    return edits, f"{cluster.name!r} was divided by similarity, to keep k"
 
 
 def _centre(cluster: Cluster, wording: Mapping[str, str]) -> NDArray[np.float32]:
