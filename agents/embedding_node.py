@@ -18,6 +18,9 @@ from cluster_r1.agents.models.static_embedder import embed, unit_rows
 from cluster_r1.agents.role import Answered, Given, Role
 from cluster_r1.types import KRange
 
+SHARED_WORDS = "Shared words: "
+"""How the baseline's descriptions begin: they repeat the names, which are the first of these words."""
+
 _CRITERION = "similar words (the embedding baseline does not follow the instruction)"
 
 
@@ -57,7 +60,7 @@ def propose(texts: tuple[str, ...], k: KRange | None) -> Proposal:
         ProposedCluster(
             id=f"C{number}",
             name=name,
-            description=f"Shared words: {', '.join(shared)}." if shared else "",
+            description=f"{SHARED_WORDS}{', '.join(shared)}." if shared else "",
         )
         for number, (name, shared) in enumerate(zip(distinct_names(groups), words, strict=True), 1)
     )

@@ -42,7 +42,7 @@ class Ledger:
             raise BudgetError(
                 f"the budget of {self.budget_tokens} tokens has {max(left, 0)} left, and the {purpose} needs "
                 f"about {prompt_tokens + answer_tokens}. Finished calls are kept: run again with a larger "
-                "--budget-tokens"
+                "budget (--budget-tokens, budget_tokens=)"
             )
         return left - prompt_tokens
 

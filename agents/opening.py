@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from cluster_r1.agents.embedding_node import EmbeddingNode
 from cluster_r1.agents.models.cache import ResponseCache
+from cluster_r1.agents.models.checkpoint_folder import read_info
 from cluster_r1.agents.models.opening import ModelOptions, open_model
 from cluster_r1.agents.models.specs import ModelSpec
-from cluster_r1.agents.reasoning_node import LanguageModelNode, ReasoningNode
+from cluster_r1.agents.reasoning_node import ALL_ROLES, LanguageModelNode, ReasoningNode
 
 DEFAULT_HOSTED = "openai:gpt-5-mini"
 
@@ -32,4 +34,6 @@ def open_node(
     parsed = ModelSpec.parse(spec or default_spec())
     if parsed.kind == "embedding":
         return EmbeddingNode()
-    return LanguageModelNode(open_model(parsed, options, cache), sample)
+    model = open_model(parsed, options, cache)
+    roles = read_info(Path(parsed.name).expanduser()).roles if parsed.kind == "checkpoint" else ALL_ROLES
+    return LanguageModelNode(model, sample, frozenset(roles))

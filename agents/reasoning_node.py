@@ -16,6 +16,8 @@ from cluster_r1.agents.role import Answered, Given, Role
 from cluster_r1.errors import ModelError
 from cluster_r1.prompts import Message
 
+ALL_ROLES = frozenset({"proposer", "assigner", "critic", "refiner"})
+
 _ASKS = 2  # an unusable answer is sent back once, with what was wrong named
 _QUOTED = 2_000  # characters of an unusable answer that are shown to its writer
 
@@ -59,16 +61,16 @@ class ReasoningNode(Protocol):
 
 
 class LanguageModelNode:
-    """A language model that plays every role by chat.
+    """A language model that plays roles by chat.
 
     Args:
         model: the chat model.
         sample: which of the model's possible answers: another number asks anew past the cache.
+        roles: the roles that it may be asked to play; all, if it was not trained for some.
     """
 
-    roles = frozenset({"proposer", "assigner", "critic", "refiner"})
-
-    def __init__(self, model: ReasoningChatModel, sample: int = 0) -> None:
+    def __init__(self, model: ReasoningChatModel, sample: int = 0, roles: frozenset[str] = ALL_ROLES) -> None:
+        self.roles = roles
         self._model = model
         self._sample = sample
 

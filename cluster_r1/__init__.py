@@ -12,20 +12,26 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cluster_r1.agent import ClusteringAgent, Estimate, Progress
+    from cluster_r1.agent import ClusteringAgent, Progress
+    from cluster_r1.errors import BudgetError, ClusterR1Error, InputError, ModelError
+    from cluster_r1.estimate import Estimate
     from cluster_r1.estimator import InstructionClusterer
     from cluster_r1.result import ClusteringResult
     from cluster_r1.types import Assignment, Cluster, Clustering, KRange, Text, Unassigned, Usage
 
 __all__ = [
     "Assignment",
+    "BudgetError",
     "Cluster",
+    "ClusterR1Error",
     "Clustering",
     "ClusteringAgent",
     "ClusteringResult",
     "Estimate",
+    "InputError",
     "InstructionClusterer",
     "KRange",
+    "ModelError",
     "Progress",
     "Text",
     "Unassigned",
@@ -41,10 +47,11 @@ except PackageNotFoundError:  # run from a folder that was never installed
 # Loaded on first use: LangGraph and scikit-learn take about a second.
 _HOME = {
     "ClusteringAgent": "agent",
-    "Estimate": "agent",
+    "Estimate": "estimate",
     "Progress": "agent",
     "InstructionClusterer": "estimator",
     "ClusteringResult": "result",
+    **dict.fromkeys(("BudgetError", "ClusterR1Error", "InputError", "ModelError"), "errors"),
 }
 
 

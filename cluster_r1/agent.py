@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
+import os
 import platform
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
@@ -20,21 +22,18 @@ from langchain_core.runnables import RunnableConfig
 from cluster_r1 import __version__
 from cluster_r1.agents.clustering.assigner import Assigner
 from cluster_r1.agents.clustering.critic import Critic
-from cluster_r1.agents.clustering.fitting import fit_texts
 from cluster_r1.agents.clustering.proposer import Proposer
 from cluster_r1.agents.clustering.refiner import Refiner
 from cluster_r1.agents.models import event_loop
 from cluster_r1.agents.models.cache import ResponseCache, default_cache_path
 from cluster_r1.agents.models.opening import ModelOptions
 from cluster_r1.agents.models.retries import RetryPolicy
-from cluster_r1.agents.models.static_embedder import count_tokens
 from cluster_r1.agents.opening import open_node
 from cluster_r1.agents.reasoning_node import ReasoningNode
 from cluster_r1.columns import without_surrogates
 from cluster_r1.errors import InputError
+from cluster_r1.estimate import Estimate, estimate_run
 from cluster_r1.graphs.clustering import OpenContext, graph, recursion_limit
-from cluster_r1.graphs.clustering.distinct import distinct_texts
-from cluster_r1.graphs.clustering.entry import read_input
 from cluster_r1.graphs.clustering.state import DEFAULT_ROUNDS, ClusteringOutput
 from cluster_r1.graphs.tracing import TraceRecorder, seconds_by_name
 from cluster_r1.python_input import texts_from_python
@@ -43,6 +42,8 @@ from cluster_r1.types import KRange, Text
 
 K = int | str | Sequence[int] | KRange | None
 Stage = Literal["propose", "check", "critique", "refine", "finalize"]
+
+_log = logging.getLogger(__name__)
 
 _NODES = ("propose", "check", "critique", "refine", "finalize")
 _PACKAGES = ("langgraph", "langchain", "langchain-openai", "openai", "pydantic", "scikit-learn", "numpy")
@@ -55,21 +56,6 @@ class Progress:
     stage: Stage
     message: str
     round: int
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a run would send, at most: nothing is asked to find out.
-
-    `tokens` counts prompts and answers of all calls without reasoning; `calls` assumes that no answer has to
-    be asked for again.
-    """
-
-    texts: int
-    distinct_texts: int
-    shortened: int
-    calls: int
-    tokens: int
 
 
 class ClusteringAgent:
@@ -127,6 +113,8 @@ class ClusteringAgent:
             )
             store = None if cache is False else ResponseCache(Path(cache) if cache else default_cache_path())
             self._node = open_node(model, options, store, sample=seed)
+            if not model and not os.environ.get("CLUSTER_R1_MODEL") and self._node.spec == "embedding":
+                _warn_of_baseline()
         else:
             self._node = model
 
@@ -215,31 +203,22 @@ class ClusteringAgent:
         """The id of a run: 12 hex digits, the same for runs that must give the same result."""
         return _run_id(_digest(texts), instruction, KRange.parse(k), self.model, self.rounds, self.seed)
 
-    def estimate(self, texts: Any, instruction: str, **columns: str | None) -> Estimate:
+    def estimate(
+        self,
+        texts: Any,
+        instruction: str,
+        k: K = None,
+        *,
+        text_column: str | None = None,
+        id_column: str | None = None,
+    ) -> Estimate:
         """What a run over these texts would send at most, without asking the model.
 
         Raises:
-            InputError: the input cannot be used, or does not fit the model's context.
+            InputError: the run would be refused: the input cannot be used, or does not fit the context.
         """
-        read, _ = texts_from_python(texts, **columns)
-        distinct = distinct_texts(read_input(read, instruction))
-        wordings = [text.text for text in distinct.texts]
-        fitted = fit_texts(wordings, instruction, self._node.context_tokens)
-        calls = tokens = 0
-        if "critic" in self._node.roles and len(wordings) > 1:
-            calls = 1 + (2 * self.rounds + 1 if self.rounds else 0)
-            reviews, refinements = (self.rounds + 1, self.rounds) if self.rounds else (0, 0)
-            tokens = sum(
-                times * (sum(count_tokens(fitted.shown)) + 800 + role.tokens_per_text * len(wordings))
-                for role, times in ((Proposer, 1), (Critic, reviews), (Refiner, refinements))
-            )
-        return Estimate(
-            texts=len(read),
-            distinct_texts=len(wordings),
-            shortened=fitted.shortened,
-            calls=calls,
-            tokens=tokens,
-        )
+        read, _ = texts_from_python(texts, text_column=text_column, id_column=id_column)
+        return estimate_run(read, instruction, KRange.parse(k), self._node, self.rounds)
 
     async def _run(
         self,
@@ -331,10 +310,19 @@ class ClusteringAgent:
         return cast(ClusteringOutput, output)
 
     def _templates(self) -> dict[str, str]:
-        if "critic" not in self._node.roles:
-            return {}  # a node without language has no prompts
+        if self._node.context_tokens is None:
+            return {}  # a node that computes reads no prompts
         roles = (Proposer(), Assigner(), Critic(), Refiner())
-        return {role.template_id: role.template.sha256 for role in roles}
+        return {role.template_id: role.template.sha256 for role in roles if role.name in self._node.roles}
+
+
+@cache
+def _warn_of_baseline() -> None:
+    """Once a process: whoever named no model expects the instruction to be followed."""
+    _log.warning(
+        "no model named and no key set: using the embedding baseline, which groups by similar words and does "
+        "not follow the instruction. `cluster-r1 models` lists models that do"
+    )
 
 
 def _digest(texts: Sequence[Text]) -> str:

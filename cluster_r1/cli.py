@@ -7,12 +7,18 @@ import logging
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast, get_args
 
 import typer
 
-from cluster_r1 import __version__
-from cluster_r1.errors import ClusterR1Error, InputError
+from cluster_r1 import __version__, training_commands
+from cluster_r1.errors import (
+    ClusterR1Error,
+    InputError,
+    MissingDependencyError,
+    MissingKeyError,
+    ModelError,
+)
 from cluster_r1.types import KRange
 
 if TYPE_CHECKING:
@@ -39,7 +45,7 @@ def main() -> NoReturn:
     """Run a command; an error is one line on standard error, and its kind is the exit code."""
     logging.basicConfig(format="cluster-r1: %(message)s", level=logging.WARNING)
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="cluster-r1")
     except ClusterR1Error as error:
         _say(f"error: {error}")
         sys.exit(error.exit_code)
@@ -96,23 +102,35 @@ def cluster(
     for warning in read.warnings:
         _say(f"warning: {warning}")
 
-    from cluster_r1.agent import ClusteringAgent  # heavy: after what is cheap to refuse
+    from cluster_r1.claims import claim, keep_stopped_trace, refuse_taken, release
 
-    agent = ClusteringAgent(
-        model, rounds=rounds, budget_tokens=budget_tokens, seed=seed, context_tokens=context_tokens
-    )
-    if agent.model == "embedding" and model != "embedding":
-        _say(_BASELINE)
-    if dry_run:
-        _show_estimate(agent, read, by, as_json)
-        return
+    options = {
+        "rounds": rounds,
+        "budget_tokens": budget_tokens,
+        "seed": seed,
+        "context_tokens": context_tokens,
+    }
     folder = out or Path("out") / f"{_slug(Path(file).stem if file != '-' else 'stdin')}-by-{_slug(by)}"
-    _claim(folder, agent.run_id(read.texts, by, wanted), overwrite)
-    result = _run(agent, read, by, wanted, folder, file)
+    if dry_run:
+        agent, missing = _agent_to_estimate(model, options)
+        refuse_taken(folder, agent.run_id(read.texts, by, wanted), overwrite=overwrite)
+        _show_estimate(agent, read, by, wanted, missing, as_json)
+        return
+    agent = _agent(model, options)
+    claim(folder, agent.run_id(read.texts, by, wanted), overwrite=overwrite)
+    keep_stopped_trace(folder)
+    try:
+        result = _run(agent, read, by, wanted, folder, file)
+    except ClusterR1Error:
+        release(folder)  # nothing was finished, so another run may have the folder
+        raise
     result.save(folder)
-    _show(result, folder, as_json)
+    _show(result, folder, read.text_column, as_json)
     if result.stop_reason == "proposer_failed":
-        _say("error: the model placed no text; trace.jsonl holds what it answered")
+        _say(
+            "error: the model placed no text; trace.jsonl holds what it answered. The answers are kept: "
+            f"run again with --seed {seed + 1} --overwrite to ask anew"
+        )
         raise typer.Exit(3)
 
 
@@ -126,19 +144,40 @@ def models() -> None:
 
 @app.command()
 def trace(
-    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    folder: Annotated[Path, typer.Argument(help="The folder of a run, or one of its trace files.")],
     prompts: Annotated[bool, typer.Option("--prompts", help="Show prompts, reasoning and answers.")] = False,
 ) -> None:
     """Show the trace of a run as a tree with times and tokens."""
-    from cluster_r1.display import show_trace
+    from cluster_r1.trace_tree import show_trace
 
     show_trace(folder, prompts=prompts)
 
 
-_BASELINE = (
-    "no model named and no key set: using the embedding baseline, which groups by similar words and does not "
-    "follow the instruction. `cluster-r1 models` lists models that do"
-)
+app.add_typer(training_commands.data_app, name="data")
+app.add_typer(training_commands.train_app, name="train")
+app.add_typer(training_commands.checkpoint_app, name="checkpoint")
+app.command(epilog=_EPILOG)(training_commands.serve)
+app.command(epilog=_EPILOG)(training_commands.bench)
+
+
+def _agent(model: str, options: dict[str, Any]) -> ClusteringAgent:
+    from cluster_r1.agent import ClusteringAgent
+
+    return ClusteringAgent(model, **options)
+
+
+def _agent_to_estimate(model: str, options: dict[str, Any]) -> tuple[ClusteringAgent, str]:
+    """An agent, and what it lacks to be run: an estimate is wanted before there is a key or a server."""
+    try:
+        return _agent(model, options), ""
+    except (MissingKeyError, MissingDependencyError, ModelError) as error:
+        from cluster_r1.agent import ClusteringAgent
+        from cluster_r1.agents.models.specs import ModelSpec
+        from cluster_r1.agents.opening import default_spec
+        from cluster_r1.agents.unopened_node import UnopenedNode
+
+        node = UnopenedNode(ModelSpec.parse(model or default_spec()), options["context_tokens"])
+        return ClusteringAgent(node, **options), str(error)
 
 
 def _run(
@@ -158,42 +197,26 @@ def _run(
         )
 
 
-def _claim(folder: Path, run_id: str, overwrite: bool) -> None:
-    """Make the folder, unless it holds another run; before anything is spent."""
-    from cluster_r1.run_folder import RUN, read_json
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be made: {error.strerror}. Choose another --out") from error
-    if overwrite:
-        (folder / RUN).unlink(missing_ok=True)  # its presence says that the run in the folder is finished
-    if not (folder / RUN).exists():
-        return
-    held = read_json(folder / RUN)
-    if not isinstance(held, dict) or held.get("run_id") != run_id:
-        raise InputError(
-            f"{folder} holds another run (other texts, instruction or options). "
-            "Choose another --out, or replace it with --overwrite"
-        )
-
-
-def _show(result: ClusteringResult, folder: Path, as_json: bool) -> None:
+def _show(result: ClusteringResult, folder: Path, column: str | None, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(result.to_json(), ensure_ascii=False))
         return
     from cluster_r1.display import show_result
 
-    show_result(result, folder)
+    show_result(result, folder, column)
 
 
-def _show_estimate(agent: ClusteringAgent, read: ReadTexts, by: str, as_json: bool) -> None:
+def _show_estimate(
+    agent: ClusteringAgent, read: ReadTexts, by: str, k: KRange | None, missing: str, as_json: bool
+) -> None:
     from dataclasses import asdict
 
-    estimate = agent.estimate(read.texts, by)
+    estimate = agent.estimate(read.texts, by, k)
     if as_json:
-        typer.echo(json.dumps({"model": agent.model, **asdict(estimate)}))
+        typer.echo(json.dumps({"model": agent.model, **asdict(estimate), "missing": missing or None}))
         return
+    if missing:
+        _say(f"warning: the run itself would fail: {missing}")
     column = f", from column {read.text_column!r}" if read.text_column else ""
     typer.echo(
         f"{estimate.texts} texts ({estimate.distinct_texts} different{column}) for {agent.model}: at most "
@@ -222,6 +245,11 @@ def _say(line: str) -> None:
 def _say_usage(error: Exception) -> None:
     """Options that Typer refuses: its message in our form."""
     format_message = getattr(error, "format_message", None)
-    if format_message is not None:
-        _say(f"error: {format_message()} `cluster-r1 --help` lists commands and options")
-        sys.exit(getattr(error, "exit_code", 2))
+    if format_message is None:
+        return
+    said = format_message().rstrip(".")
+    if said:  # nothing is said where no command was given: then the help is shown already
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "cluster-r1"
+        _say(f"error: {said}. `{command} --help` says more")
+    sys.exit(getattr(error, "exit_code", 2))

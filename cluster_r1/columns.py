@@ -57,6 +57,13 @@ def _id_column(columns: Sequence[str], wanted: str | None, text_at: int, where: 
     return _only(columns, found, where, "--id COLUMN (id_column)") if found else None
 
 
+def looks_like_text(header: str) -> bool:
+    """Whether the only name of a header is rather a text: long, or several words and no usual name."""
+    words = re.findall(r"\w+", header.casefold())
+    usual = any(word.removesuffix("s") in USUAL_TEXT_COLUMNS for word in words)
+    return len(words) > 3 or (len(words) > 1 and not usual) or len(header) > 40
+
+
 def _named(columns: Sequence[str], wanted: str, where: str, option: str) -> int:
     found = [at for at, column in enumerate(columns) if column == wanted]
     if found:

@@ -1,37 +1,39 @@
-"""What the terminal shows: progress, the table of clusters, the models, the tree of a trace."""
+"""What the terminal shows: progress, the table of clusters, the models."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.progress import Progress as ProgressBar
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from rich.tree import Tree
+from rich.text import Text
 
-from cluster_r1.agents.models import local_server
+from cluster_r1.agents.embedding_node import SHARED_WORDS
+from cluster_r1.agents.models import base_weights, local_server
+from cluster_r1.agents.models.specs import ModelSpec
 from cluster_r1.agents.opening import default_spec
 from cluster_r1.errors import InputError
-from cluster_r1.graphs.tracing import TraceRecord, read_trace
-from cluster_r1.run_folder import TRACE
+from cluster_r1.notebook import counted
 
 if TYPE_CHECKING:
     from cluster_r1.agent import Progress
     from cluster_r1.result import ClusteringResult
+    from cluster_r1.types import Cluster
 
 _STOPPED = {
     "accepted": "the critic accepted round {round}",
     "rounds": "all rounds used, round {round} was best",
-    "no_critic": "this model does not criticise its work",
-    "no_edits": "nothing left to edit, round {round} was best",
+    "no_critic": "no review, this model plays no critic",
+    "no_edits": "changes were asked for, but none could be carried out; round {round} was best",
     "budget": "the token budget ended the refinement, round {round} was best",
     "critic_failed": "the critic failed, round {round} stands",
     "refiner_failed": "the refiner failed, round {round} was best",
@@ -53,42 +55,21 @@ def progress_line() -> Iterator[Callable[[Progress], None] | None]:
 
         def update(progress: Progress) -> None:
             where = f"round {progress.round} · " if progress.round else ""
-            bar.update(task, description=f"{where}{progress.stage}: {progress.message}")
+            bar.update(task, description=f"{where}{progress.stage}: {escape(progress.message)}")
 
         yield update
 
 
-def show_result(result: ClusteringResult, folder: Path) -> None:
-    """The clusters as a table, the largest first, and what a reader should know."""
+def show_result(result: ClusteringResult, folder: Path, column: str | None) -> None:
+    """The clusters as a table, the largest first, and what a reader should know.
+
+    `column` is the one that the texts were read from, if there are columns.
+    """
     console = Console()
-    total = max(len(result.texts), 1)
-    table = _table(f"“{result.info.instruction}”")
-    table.add_column("texts", justify="right")
-    table.add_column("share", justify="right")
-    table.add_column("cluster", style="bold", ratio=2, overflow="fold")
-    table.add_column("what belongs in it, and an example", ratio=5, overflow="fold")
-    wording = {text.id: text.text for text in result.texts}
-    for cluster in result.clusters:
-        example = _clip(wording[_typical(result, cluster.id)], 90)
-        shown = f"{escape(cluster.description)}\n" if cluster.description else ""
-        size = len(cluster.members)
-        table.add_row(
-            str(size), f"{size / total:.0%}", escape(cluster.name), f"{shown}[dim]“{escape(example)}”[/dim]"
-        )
-    if result.unassigned:
-        reasons = list(dict.fromkeys(text.reason for text in result.unassigned))
-        more = f" and {len(reasons) - 2} other reasons" if len(reasons) > 2 else ""
-        size = len(result.unassigned)
-        table.add_row(
-            str(size),
-            f"{size / total:.0%}",
-            "[dim]in no cluster[/dim]",
-            f"[dim]{escape('; '.join(map(_clip, reasons[:2])))}{more}[/dim]",
-        )
-    console.print(table)
+    console.print(_cluster_table(result, console.width))
     for note in result.notes:
         console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
-    console.print(_summary(result), soft_wrap=True)
+    console.print(_summary(result, column), soft_wrap=True)
     console.print(f"results: {escape(str(folder))}", soft_wrap=True, highlight=False)
 
 
@@ -102,38 +83,61 @@ def show_models() -> None:
         table.add_row(spec, what, "[green]ready[/green]" if not missing else f"needs: {escape(missing)}")
     console = Console()
     console.print(table)
+    try:
+        ModelSpec.parse(default_spec())
+    except InputError as error:
+        console.print(f"[red]CLUSTER_R1_MODEL names no model:[/red] {escape(str(error))}", soft_wrap=True)
+        return
     console.print(
         f"Without --model, {default_spec()} is used. $CLUSTER_R1_MODEL names another.", soft_wrap=True
     )
 
 
-def show_trace(folder: Path, *, prompts: bool) -> None:
-    """The runs of a trace as a tree.
-
-    Raises:
-        InputError: the folder holds no trace.
-    """
-    path = folder / TRACE
-    if not path.is_file():
-        raise InputError(f"{folder} holds no {TRACE}. Give the folder of a run, as `cluster` printed it")
-    records = read_trace(path)
-    if not records:
-        raise InputError(f"{path} is empty: the run was stopped before its first step ended")
-    children: dict[str | None, list[TraceRecord]] = {}
-    known = {record["id"] for record in records}
-    for record in sorted(records, key=lambda record: record["start"]):
-        parent = record["parent"] if record["parent"] in known else None
-        children.setdefault(parent, []).append(record)
-    console = Console()
-    for root in children[None]:
-        tree = Tree(_trace_line(root))
-        _grow(tree, root, children, prompts)
-        console.print(tree)
-    console.print(_trace_total(records))
-
-
 def _table(title: str) -> Table:
-    return Table(title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    return Table(
+        title=escape(title),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+
+
+def _cluster_table(result: ClusteringResult, width: int) -> Table:
+    described = any(_description(cluster) for cluster in result.clusters)
+    table = _table(f"“{result.info.instruction}”")
+    table.add_column("texts", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("cluster", style="bold", max_width=width // 3, overflow="fold")
+    table.add_column("what belongs in it, and an example" if described else "an example", overflow="fold")
+    wording = {text.id: text.text for text in result.texts}
+    for cluster in result.clusters:
+        example = _example(wording[_typical(result, cluster.id)], "e.g. " if described else "")
+        shown = [Text(_description(cluster))] if _description(cluster) else []
+        _add_row(table, result, len(cluster.members), Text(cluster.name), Group(*shown, example))
+    if result.unassigned:
+        reasons = list(dict.fromkeys(text.reason for text in result.unassigned))
+        more = f" and {len(reasons) - 2} other reasons" if len(reasons) > 2 else ""
+        why = Text("; ".join(map(_clip, reasons[:2])) + more, style="dim")
+        _add_row(table, result, len(result.unassigned), Text("in no cluster", style="not bold dim"), why)
+    return table
+
+
+def _add_row(
+    table: Table, result: ClusteringResult, size: int, name: RenderableType, shown: RenderableType
+) -> None:
+    table.add_row(str(size), f"{size / max(len(result.texts), 1):.0%}", name, shown)
+
+
+def _description(cluster: Cluster) -> str:
+    """What belongs in a cluster, unless that is no more than the words of its name."""
+    return "" if cluster.description.startswith(SHARED_WORDS) else cluster.description
+
+
+def _example(text: str, before: str) -> Text:
+    """One line, cut off at the edge of the terminal."""
+    return Text(f"{before}{_clip(text, 300)}", style="dim", no_wrap=True, overflow="ellipsis")
 
 
 def _typical(result: ClusteringResult, cluster_id: str) -> str:
@@ -144,16 +148,18 @@ def _typical(result: ClusteringResult, cluster_id: str) -> str:
     return best.text_id
 
 
-def _summary(result: ClusteringResult) -> str:
+def _summary(result: ClusteringResult, column: str | None) -> str:
     info, usage = result.info, result.usage
     why = _STOPPED[result.stop_reason].format(round=info.best_round)
-    clusters = f"{result.n_clusters} cluster{'' if result.n_clusters == 1 else 's'}"
+    if info.model == "embedding" and result.stop_reason == "no_critic":
+        why = "no review, the baseline groups by similar words, whatever the instruction"
     parts = [f"{info.model}: {why}"]
     if usage.calls or usage.saved_calls:
         spent = f"{usage.calls} calls, {usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
         saved = f" ({usage.saved_calls} more from the cache)" if usage.saved_calls else ""
         parts.append(spent + saved)
-    first = f"{clusters} of {len(result.texts)} texts · {info.seconds['total']:.1f} s"
+    source = f" (column {column})" if column else ""
+    first = f"{counted(result)}{source} · {info.seconds['total']:.1f} s"
     return escape(f"{first}\n{' · '.join(parts)}")
 
 
@@ -167,6 +173,11 @@ def _models() -> list[tuple[str, str, str]]:
             "local:<file.gguf>",
             "any GGUF file in this process",
             " && ".join(local_server.missing_commands("named")),
+        ),
+        (
+            "checkpoint:<folder>",
+            "a trained model or adapter in this process (transformers, CPU or GPU)",
+            " && ".join(base_weights.missing_commands()),
         ),
         ("vllm:<name>@<url>", "a model or checkpoint on a vLLM server", "a server: vllm serve <name>"),
         ("openai:<name>", "hosted by OpenAI, or any server at OPENAI_BASE_URL", _key("OPENAI_API_KEY")),
@@ -193,66 +204,6 @@ def _package(name: str) -> str:
 
 def _join(*missing: str) -> str:
     return ", ".join(filter(None, missing))
-
-
-def _grow(
-    tree: Tree, record: TraceRecord, children: dict[str | None, list[TraceRecord]], prompts: bool
-) -> None:
-    for child in children.get(record["id"], ()):
-        branch = tree.add(_trace_line(child))
-        if prompts and child["type"] == "llm":
-            for message in child["inputs"]:
-                branch.add(f"[dim]{message['role']}:[/dim] {escape(str(message['content']))}")
-            outputs = child["outputs"] or {}
-            if outputs.get("reasoning"):
-                branch.add(f"[dim]reasoning:[/dim] {escape(outputs['reasoning'])}")
-            branch.add(f"[dim]answer:[/dim] {escape(str(outputs.get('answer', '')))}")
-        _grow(branch, child, children, prompts)
-
-
-def _trace_line(record: TraceRecord) -> str:
-    parts = [f"[bold]{escape(record['name'])}[/bold]", f"{record['seconds']:.2f} s"]
-    if record["type"] == "llm":
-        metadata, outputs = record["metadata"], record["outputs"] or {}
-        usage = record["usage"]
-        parts.append(f"round {metadata.get('round')}")
-        if metadata.get("attempt", 1) > 1:
-            parts.append(f"attempt {metadata['attempt']}")
-        if outputs.get("cached"):
-            parts.append(f"from the cache, {outputs.get('saved_tokens', 0):,} tokens saved")
-        elif usage:
-            reasoning = (usage.get("output_token_details") or {}).get("reasoning") or 0
-            thought = f" ({reasoning:,} reasoning)" if reasoning else ""
-            parts.append(f"{usage['input_tokens']:,} tokens in, {usage['output_tokens']:,} out{thought}")
-        parts.append(f"{metadata.get('model')} · {metadata.get('template')}@{_short(metadata)}")
-    else:
-        parts += _decisions(record)
-    if record["error"]:
-        parts.append(f"[red]{escape(_clip(record['error'], 160))}[/red]")
-    return " · ".join(parts)
-
-
-def _decisions(record: TraceRecord) -> Sequence[str]:
-    """What a node decided, where it says so."""
-    outputs: Any = record["outputs"]
-    if not isinstance(outputs, dict):
-        return ()
-    update = outputs.get("update")
-    reason = (update if isinstance(update, dict) else outputs).get("stop_reason")
-    return (f"stops: {reason}",) if reason else ()
-
-
-def _trace_total(records: Sequence[TraceRecord]) -> str:
-    calls = [record for record in records if record["type"] == "llm"]
-    usages = [record["usage"] for record in calls if record["usage"]]
-    tokens_in = sum(usage["input_tokens"] for usage in usages)
-    tokens_out = sum(usage["output_tokens"] for usage in usages)
-    cached = sum(bool((record["outputs"] or {}).get("cached")) for record in calls)
-    return f"{len(calls)} model calls, {cached} of them cached · {tokens_in:,} tokens in, {tokens_out:,} out"
-
-
-def _short(metadata: dict[str, Any]) -> str:
-    return str(metadata.get("template_sha256", ""))[:8]
 
 
 def _clip(text: str, length: int = 120) -> str:

@@ -23,6 +23,10 @@ class MissingDependencyError(InputError):
     """Something optional is not installed; the message holds the command that installs it."""
 
 
+class MissingKeyError(InputError):
+    """A hosted model needs a key that is not in the environment; the message names the variable."""
+
+
 class ModelError(ClusterR1Error):
     """A model could not be reached, or gave no usable answer after all retries."""
 

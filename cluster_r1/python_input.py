@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from cluster_r1.columns import as_id, choose_columns, id_problem, is_missing, shown, without_surrogates
 from cluster_r1.errors import InputError
 from cluster_r1.types import Text
+
+_log = logging.getLogger(__name__)
 
 _WHERE = "the texts passed"
 
@@ -89,6 +92,10 @@ def _of_mappings(
     if not keys:
         raise InputError(f"{_WHERE} are dicts without keys: give each a text, such as {{'text': ...}}")
     text_at, id_at = _choose(keys, text_column, id_column)
+    without = [position for position, item in enumerate(items) if keys[text_at] not in item]
+    if without:
+        key, some = shown(keys[text_at]), f"{len(without)} in all"
+        _log.warning("%s, position %d: no key %s (%s): read as empty", _WHERE, without[0], key, some)
     values = [item.get(keys[text_at]) for item in items]
     return values, list(range(len(items))) if id_at is None else [item.get(keys[id_at]) for item in items]
 

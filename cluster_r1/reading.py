@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias, get_args
+from typing import BinaryIO, Literal, get_args
 
 from cluster_r1.columns import (
     USUAL_TEXT_COLUMNS,
@@ -22,14 +21,20 @@ from cluster_r1.columns import (
 from cluster_r1.decoding import (
     Lines,
     as_utf8,
-    csv_table,
     header_delimiter,
-    json_kind,
     json_values,
     jsonl_values,
     refuse_known_binary,
 )
-from cluster_r1.errors import InputError, MissingDependencyError
+from cluster_r1.errors import InputError
+from cluster_r1.tables import (
+    Table,
+    delimited_table,
+    header_warnings,
+    json_table,
+    parquet_table,
+    plain_table,
+)
 from cluster_r1.types import Text
 
 Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "lines"]
@@ -59,18 +64,6 @@ class ReadTexts:
     id_column: str | None
     warnings: list[str]
     sha256: str
-
-
-_Row: TypeAlias = tuple[int, object, object]
-"""Row number as a person counts it, value of the text column, value of the id column."""
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Columns (None: plain texts), and what gives the rows once the places of the columns are chosen."""
-
-    columns: list[str] | None
-    rows: Callable[[int, int | None], Iterator[_Row]]
 
 
 def read_texts(
@@ -162,14 +155,14 @@ def _looks_parquet(data: bytes) -> bool:
 
 def _open_table(
     name: str, data: bytes, format: Format | None, names: list[str], limit: int | None, warnings: list[str]
-) -> tuple[_Table, Lines | None]:
+) -> tuple[Table, Lines | None]:
     """The table, and the lines it is read from, which know their warnings once they are read.
 
     Where the format is not known, a header that holds one of `names` makes a table of the input.
     """
     refuse_known_binary(name, data)
     if format == "parquet":
-        return _parquet_table(name, data), None
+        return parquet_table(name, data), None
     if _looks_parquet(data):
         raise InputError(f"{name}: is a Parquet file: give it the extension .parquet or the format parquet")
     data = as_utf8(name, data, warnings)
@@ -179,11 +172,13 @@ def _open_table(
     if format is None:
         format, delimiter = _sniff(name, data, names)
     if format == "csv" or format == "tsv":
-        return _csv_table(name, lines, delimiter, sniffed), lines
+        table = delimited_table(name, lines, delimiter, sniffed)
+        warnings += header_warnings(name, table.columns or [], names)
+        return table, lines
     if format == "lines":
-        return _Table(None, lambda *_: _plain_rows(lines)), lines
+        return plain_table(lines), lines
     values = jsonl_values(name, lines) if format == "jsonl" else json_values(name, lines)
-    return _json_table(name, list(islice(values, limit))), lines
+    return json_table(name, list(islice(values, limit)), warnings), lines
 
 
 def _sniff(name: str, data: bytes, names: list[str]) -> tuple[Format, str | None]:
@@ -196,85 +191,6 @@ def _sniff(name: str, data: bytes, names: list[str]) -> tuple[Format, str | None
     if delimiter is None:
         return "lines", None
     return ("tsv" if delimiter == "\t" else "csv"), delimiter
-
-
-# Formats
-
-
-def _plain_rows(lines: Iterable[str]) -> Iterator[_Row]:
-    for row, line in enumerate(lines, start=1):
-        if line.strip():
-            yield row, line.rstrip("\r\n"), None
-
-
-def _csv_table(name: str, lines: Lines, delimiter: str | None, sniffed: bool) -> _Table:
-    columns, records = csv_table(name, iter(lines), delimiter, may_be_plain=sniffed)
-
-    def rows(text_at: int, id_at: int | None) -> Iterator[_Row]:
-        for row, cells in records:
-            yield row, cells[text_at], None if id_at is None else cells[id_at]
-
-    return _Table(columns, rows)
-
-
-def _json_table(name: str, values: list[tuple[int, object]]) -> _Table:
-    """Objects make a table with columns, strings are plain texts; a mixture is refused."""
-    plain = bool(values) and isinstance(values[0][1], str)
-    records: list[tuple[int, dict[str, object]]] = []
-    for row, value in values:
-        if not isinstance(value, str if plain else dict):
-            wanted = "a string" if plain else "an object"
-            raise InputError(
-                f"{name}, row {row}: {json_kind(value)} where {wanted} is needed: "
-                "give objects only or strings only"
-            )
-        if isinstance(value, dict):
-            records.append((row, value))
-    if plain:
-        return _Table(None, lambda *_: ((row, value, None) for row, value in values))
-    columns = list(dict.fromkeys(key for _, record in records for key in record))
-
-    def rows(text_at: int, id_at: int | None) -> Iterator[_Row]:
-        for row, record in records:
-            yield row, record.get(columns[text_at]), None if id_at is None else record.get(columns[id_at])
-
-    return _Table(columns, rows)
-
-
-def _parquet_table(name: str, data: bytes) -> _Table:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingDependencyError(
-            f'{name}: Parquet needs pyarrow, which is not installed: pip install "cluster-r1[data]"'
-        ) from None
-    # Damage shows as any of these, depending on the bytes hit.
-    damage = (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError)
-
-    def damaged(error: BaseException) -> InputError:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        return InputError(f"{name}: is not a readable Parquet file ({reason}): write or export it again")
-
-    try:
-        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data))
-        columns = [str(column) for column in file.schema_arrow.names]
-    except damage as error:
-        raise damaged(error) from None
-
-    def rows(text_at: int, id_at: int | None) -> Iterator[_Row]:
-        wanted = [columns[at] for at in (text_at, id_at) if at is not None]
-        numbers = count(1)
-        try:
-            for batch in file.iter_batches(columns=wanted):
-                # By name: of a column a.b, pyarrow also reads what is called b inside a column a.
-                found = [batch.column(batch.schema.get_field_index(column)).to_pylist() for column in wanted]
-                for values in zip(*found, strict=True):
-                    yield next(numbers), values[0], values[-1]
-        except damage as error:
-            raise damaged(error) from None
-
-    return _Table(columns, rows)
 
 
 def _choose_columns(
@@ -293,5 +209,5 @@ def _choose_columns(
     )
 
 
-def _column_name(table: _Table, at: int | None) -> str | None:
+def _column_name(table: Table, at: int | None) -> str | None:
     return None if table.columns is None or at is None else without_surrogates(table.columns[at])

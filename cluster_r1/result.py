@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster_r1.claims import claim, release
 from cluster_r1.errors import InputError, MissingDependencyError
 from cluster_r1.graphs.tracing import TraceRecord, write_trace
+from cluster_r1.notebook import counted, notebook_table
 from cluster_r1.run_folder import (
     ASSIGNMENTS,
     CLUSTERS,
@@ -70,7 +72,7 @@ class RunInfo(Record):
     seconds: dict[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClusteringResult:
     """An instruction's clustering of some texts.
 
@@ -87,6 +89,13 @@ class ClusteringResult:
     info: RunInfo
     trace: Sequence[TraceRecord] = field(default=(), repr=False)
     index: Sequence[Hashable] | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"ClusteringResult({counted(self)}, model={self.info.model!r})"
+
+    def _repr_html_(self) -> str:
+        """A table of the clusters, for notebooks."""
+        return notebook_table(self)
 
     @property
     def clusters(self) -> tuple[Cluster, ...]:
@@ -179,10 +188,14 @@ class ClusteringResult:
             "run": self.info.model_dump(mode="json"),
         }
 
-    def save(self, folder: str | Path) -> Path:
-        """Write assignments.csv, clusters.json, run.json and trace.jsonl into a folder, made if need be."""
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write assignments.csv, clusters.json, run.json and trace.jsonl into a folder, made if need be.
+
+        Raises:
+            InputError: the folder cannot be made, or holds another run, and `overwrite` is not set.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        claim(folder, self.info.run_id, overwrite=overwrite)
         write_rows(folder / ASSIGNMENTS, self.rows())
         write_json(folder / CLUSTERS, self._clusters_json())
         if self.trace:
@@ -190,6 +203,7 @@ class ClusteringResult:
         else:
             (folder / TRACE).unlink(missing_ok=True)  # it would be that of another run
         write_json(folder / RUN, self.info.model_dump(mode="json"))  # last: its presence says all is there
+        release(folder)
         return folder
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterable, Sequence
@@ -143,6 +144,8 @@ def _answer_fields(response: LLMResult) -> TraceRecord:
 
 
 def _in_words(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
+        return "stopped"
     return redact(f"{type(error).__name__}: {error}")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ LABELS = [label_of(text) for text in TEXTS]
 RECOVERS = sorted(
     set(BEHAVIOURS)
     - {"lazier", "truncating", "unclosed_think", "nameless", "singletons", "empty", "garbage", "null"}
-    - {"down", "bad_key"}
+    - {"down", "bad_key", "login_page"}
 )
 
 
@@ -257,6 +259,19 @@ def test_failures_are_not_cached(server: FakeOpenAI, tmp_path: Path) -> None:
     assert adjusted_rand(LABELS, result.labels.tolist()) == 1.0
 
 
+def test_an_unusable_answer_in_the_cache_is_asked_anew_with_another_seed(
+    server: FakeOpenAI, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache.sqlite"
+    server.behaviour, server.roles = "garbage", ("critic",)
+    first = agent_of(server, cache=cache).cluster(TEXTS, "by kind")
+    assert first.stop_reason == "critic_failed"
+    assert any("another seed" in note for note in first.notes)
+    server.behaviour = "perfect"
+    assert agent_of(server, cache=cache).cluster(TEXTS, "by kind").stop_reason == "critic_failed"
+    assert agent_of(server, cache=cache, seed=1).cluster(TEXTS, "by kind").stop_reason == "accepted"
+
+
 def test_a_budget_that_does_not_cover_the_first_call_spends_nothing(server: FakeOpenAI) -> None:
     with pytest.raises(BudgetError, match="100 left"):
         agent_of(server, budget_tokens=100).cluster(TEXTS, "by kind")
@@ -315,7 +330,7 @@ def test_too_many_texts_are_refused_with_a_limit_that_fits(server: FakeOpenAI) -
     with pytest.raises(InputError, match=r"--limit (\d+)") as refused:
         agent_of(server, context_tokens=8000).cluster(texts, "by kind")
     assert server.requests == []
-    limit = int(str(refused.value).partition("--limit ")[2].split(",")[0])
+    limit = int(str(refused.value).partition("--limit ")[2].split(")")[0])
     assert_exact_cover(agent_of(server, context_tokens=8000, rounds=0).cluster(texts[:limit], "by kind"))
 
 
@@ -370,6 +385,16 @@ def test_a_stream_tells_each_step_and_ends_with_the_result(server: FakeOpenAI) -
     assert result.n_clusters == 3
 
 
+def test_waits_between_attempts_are_told_as_progress(server: FakeOpenAI) -> None:
+    server.behaviour = lambda role, answer, call: BEHAVIOURS["down" if call in (0, 2) else "perfect"](
+        role, answer, call
+    )
+    steps: list[Progress] = []
+    agent_of(server).cluster(TEXTS, "by kind", on_progress=steps.append)
+    told = [(step.stage, step.message) for step in steps if "attempt" in step.message]
+    assert told == [(stage, "HTTP 503, attempt 2 of 4 in 1 s") for stage in ("propose", "critique")]
+
+
 def test_a_stream_raises_what_went_wrong(server: FakeOpenAI) -> None:
     server.behaviour = "down"
 
@@ -419,6 +444,32 @@ def test_a_hosted_model_is_asked_with_its_key_at_its_address(
     assert "temperature" not in server.requests[0]  # reasoning models refuse any but their own
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("http://127.0.0.1:9/v1", "connection refused. Is the server running?"),
+        ("http://localhost:9/v1", "connection refused. Is the server running?"),
+        ("http://no-such-host.invalid/v1", "unknown host. Check the address"),
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_named_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, address: str, said: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "hosted-key-0123456789")
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    agent = ClusteringAgent("openai:some-model", cache=False, retries=QUICK)
+    with pytest.raises(ModelError) as failed:
+        agent.cluster(TEXTS, "by kind")
+    assert str(failed.value) == f"cannot connect to {address} (4 attempts): {said}"
+
+
+def test_a_page_instead_of_an_answer_is_named_at_once(server: FakeOpenAI) -> None:
+    server.behaviour = "login_page"
+    with pytest.raises(ModelError, match=r"answered no JSON but '<html>.*a proxy wants a login"):
+        agent_of(server).cluster(TEXTS, "by kind")
+    assert len(server.requests) == 1
+
+
 def test_with_a_key_a_hosted_model_is_the_default_and_without_one_the_baseline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -427,6 +478,25 @@ def test_with_a_key_a_hosted_model_is_the_default_and_without_one_the_baseline(
     assert ClusteringAgent(cache=False).model.startswith("openai:")
     monkeypatch.setenv("CLUSTER_R1_MODEL", "embedding")
     assert ClusteringAgent(cache=False).model == "embedding"
+
+
+@pytest.mark.parametrize(
+    ("provider", "meant"),
+    [("opnai", "; did you mean openai?"), ("vlm", "; did you mean vllm?"), ("zzz", ".")],
+)
+def test_an_unknown_provider_is_named_with_the_one_that_was_meant(provider: str, meant: str) -> None:
+    with pytest.raises(InputError) as refused:
+        ClusteringAgent(f"{provider}:some-model", cache=False)
+    assert str(refused.value).startswith(f"unknown provider {provider!r}{meant} ")
+
+
+def test_python_is_told_once_that_nothing_follows_the_instruction() -> None:
+    script = (
+        "from cluster_r1 import ClusteringAgent, InputError, ModelError, BudgetError, ClusterR1Error\n"
+        "for model in ('embedding', '', ''): ClusteringAgent(model, cache=False)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.count("using the embedding baseline") == 1
 
 
 def test_a_provider_without_its_package_is_named_with_the_command() -> None:

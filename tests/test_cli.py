@@ -91,6 +91,55 @@ def test_a_folder_with_another_run_is_not_overwritten_unasked(tmp_path: Path) ->
     )
 
 
+def test_files_that_are_of_no_run_are_not_overwritten_unasked(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text(LINES)
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "assignments.csv").write_text("my,own\n")
+    (tmp_path / "o" / "notes.txt").write_text("mine too\n")
+    command = ("cluster", "texts.txt", "--by", "problem", "--out", "o")
+    for refused in (run(*command, cwd=tmp_path), run(*command, "--dry-run", cwd=tmp_path)):
+        assert refused.returncode == 2
+        assert "assignments.csv" in refused.stderr
+        assert "--overwrite" in refused.stderr
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["assignments.csv", "notes.txt"]
+    assert (tmp_path / "o" / "assignments.csv").read_text() == "my,own\n"
+    assert run(*command, "--overwrite", cwd=tmp_path).returncode == 0
+    assert len(rows_of(tmp_path / "o")) == 4
+    assert (tmp_path / "o" / "notes.txt").read_text() == "mine too\n"
+
+
+def test_a_stopped_run_keeps_its_folder_and_its_trace(server: FakeOpenAI, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text(LINES)
+    command = ["cluster", "texts.txt", "--by", "problem", "--model", server.spec, "--out", "o"]
+    server.behaviour = "slow"
+    process = subprocess.Popen([sys.executable, "-m", "cluster_r1", *command], cwd=tmp_path)
+    _wait_for(lambda: server.roles_asked()[-1:] == ["critic"])
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+    server.behaviour = "perfect"
+    stopped = (tmp_path / "o" / "trace.jsonl").read_text()
+    assert '"error": "stopped"' in stopped
+    other = run(*command[:3], "tone", *command[4:], cwd=tmp_path)
+    assert other.returncode == 2
+    assert "holds another run" in other.stderr
+    assert (tmp_path / "o" / "trace.jsonl").read_text() == stopped
+    assert run(*command, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "o" / "trace.1.jsonl").read_text() == stopped
+    assert (tmp_path / "o" / "trace.jsonl").read_text() != stopped
+    assert not (tmp_path / "o" / ".unfinished").exists()
+    assert "trace.1.jsonl" in run("trace", "o", cwd=tmp_path).stdout
+    assert "stopped" in run("trace", "o/trace.1.jsonl", cwd=tmp_path).stdout
+
+
+def test_a_run_that_finished_nothing_does_not_hold_its_folder(server: FakeOpenAI, tmp_path: Path) -> None:
+    command = ("cluster", "-", "--by", "x", "--model", server.spec, "--out", "o")
+    server.behaviour = "bad_key"
+    assert run(*command, cwd=tmp_path, input=LINES).returncode == 3
+    server.behaviour = "perfect"
+    assert run(*command, "--k", "2", cwd=tmp_path, input=LINES).returncode == 0
+    assert "401" in (tmp_path / "o" / "trace.1.jsonl").read_text()
+
+
 def test_a_killed_run_goes_on_where_it_was(server: FakeOpenAI, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text(LINES)
     command = ["cluster", "texts.txt", "--by", "problem", "--model", server.spec, "--out", "o"]
@@ -153,6 +202,77 @@ def test_a_dry_run_sends_and_writes_nothing(server: FakeOpenAI, tmp_path: Path) 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_refuses_what_the_run_would_refuse(server: FakeOpenAI, tmp_path: Path) -> None:
+    command = ("cluster", "-", "--by", "x", "--model", server.spec, "--out", "o")
+    beyond = run(*command, "--dry-run", "--k", "9", cwd=tmp_path, input=LINES)
+    assert beyond.returncode == 2
+    assert "only 4 different texts" in beyond.stderr
+    assert run(*command, cwd=tmp_path, input=LINES).returncode == 0
+    taken = run(*command, "--dry-run", "--rounds", "0", cwd=tmp_path, input=LINES)
+    assert taken.returncode == 2
+    assert "holds another run" in taken.stderr
+    assert run(*command, "--dry-run", cwd=tmp_path, input=LINES).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "lacks"),
+    [("openai:gpt-5-mini", "OPENAI_API_KEY"), ("vllm:m@http://127.0.0.1:9", "no vLLM server answers")],
+)
+def test_a_dry_run_needs_neither_key_nor_server(tmp_path: Path, model: str, lacks: str) -> None:
+    done = run("cluster", MESSAGES, "--by", "x", "--model", model, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "6 calls" in done.stdout
+    assert lacks in done.stderr
+    assert (
+        run("cluster", MESSAGES, "--by", "x", "--model", "opnai:x", "--dry-run", cwd=tmp_path).returncode == 2
+    )
+
+
+def test_the_table_is_compact_and_says_which_column_was_read(tmp_path: Path) -> None:
+    done = run("cluster", MESSAGES, "--by", "product", "--out", "o", cwd=tmp_path)
+    lines = done.stdout.rstrip().splitlines()
+    clusters = json.loads((tmp_path / "o" / "clusters.json").read_text())["clusters"]
+    assert len(lines) <= len(clusters) + 8
+    assert "180 texts (column message)" in done.stdout
+    assert "Shared words" not in done.stdout
+    assert "no review" in done.stdout
+    one = run("cluster", "-", "--by", "x", "--out", "p", cwd=tmp_path, input="hello\n")
+    assert "1 cluster of 1 text ·" in one.stdout
+
+
+def test_a_csv_without_a_header_is_read_with_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "texts.csv").write_text("my parcel is late\nthe lock is broken\nwhere is my order\n")
+    done = run("cluster", "texts.csv", "--by", "x", "--model", "embedding", cwd=tmp_path)
+    assert done.stderr.startswith(
+        "warning: texts.csv: the first line 'my parcel is late' was read as the header"
+    )
+    assert "(column my parcel is late)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["cluster", "x.csv", "--by", "y", "--rounds", "-1"], "equal to 0. `cluster-r1 cluster --help` says"),
+        (["trace"], "Missing argument 'folder'. `cluster-r1 trace --help` says more"),
+        (["cluter"], "No such command 'cluter'"),
+    ],
+)
+def test_a_wrong_command_is_answered_with_the_help_that_helps(
+    tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert said in line
+
+
+def test_without_a_command_the_help_is_all_that_is_said(tmp_path: Path) -> None:
+    done = run(cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Usage" in done.stdout + done.stderr
+    assert "error" not in done.stderr
+
+
 def test_limit_reads_the_first_texts(tmp_path: Path) -> None:
     assert run("cluster", MESSAGES, "--by", "x", "--limit", "7", "--out", "o", cwd=tmp_path).returncode == 0
     assert [row["id"] for row in rows_of(tmp_path / "o")] == [f"T{n:03}" for n in range(1, 8)]
@@ -169,7 +289,7 @@ def test_limit_reads_the_first_texts(tmp_path: Path) -> None:
         ("text\nx\n", ["--model", "nonsense"], 2, "not understood"),
         ("text\nx\n", ["--model", "openai:gpt-5-mini"], 2, "OPENAI_API_KEY"),
         ("text\nx\n", ["--model", "anthropic:claude"], 2, "ANTHROPIC_API_KEY"),
-        ("text\nx\n", ["--model", "checkpoint:x"], 2, "not supported"),
+        ("text\nx\n", ["--model", "checkpoint:x"], 2, "no such folder"),
         ("text\nx\n", ["--model", "local:missing.gguf"], 2, "no such file"),
         ("text\nx\n", ["--model", "vllm:m@http://127.0.0.1:9"], 3, "no vLLM server answers"),
         ("text\nx\n", ["--rounds", "-1"], 2, "rounds"),
@@ -205,6 +325,7 @@ def test_a_model_that_never_answers_is_exit_code_3_and_still_writes_the_cover(
     server.behaviour = "garbage"
     done = run("cluster", "-", "--by", "x", "--model", server.spec, "--out", "o", cwd=tmp_path, input=LINES)
     assert done.returncode == 3
+    assert "run again with --seed 1 --overwrite to ask anew" in done.stderr
     rows = rows_of(tmp_path / "o")
     assert len(rows) == 4
     assert all(row["cluster_id"] == "" and row["reason"] for row in rows)
@@ -234,6 +355,8 @@ def test_models_says_what_runs_here_and_what_is_missing(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "embedding" in done.stdout
     assert "the variable OPENAI_API_KEY" in done.stdout
+    wrong = run("models", cwd=tmp_path, env=os.environ | {"COLUMNS": "160", "CLUSTER_R1_MODEL": "foo"})
+    assert "CLUSTER_R1_MODEL names no model: model 'foo' is not understood" in wrong.stdout
 
 
 def test_trace_of_no_run_is_refused(tmp_path: Path) -> None:

@@ -219,9 +219,11 @@ def test_names_are_words_of_the_cluster_and_tell_it_from_the_others() -> None:
         ([["late parcel"], ["broken screen"]], ["late, parcel", "broken, screen"]),
         ([["The parcel and the parcel"], ["the screen"]], ["parcel", "screen"]),
         ([["refund"], ["refund"], ["refund"]], ["refund", "refund (2)", "refund (3)"]),
-        ([["12:30", "😀"], ["of the"]], ["texts without words", "texts without words (2)"]),
+        ([["🎉", "😀"], ["!?"]], ["no distinctive words", "no distinctive words (2)"]),
+        ([["call me"], ["the bill"], ["a fire"]], ["call", "bill", "fire"]),
+        ([["same"], ["a b c"], ["of the", "parcel"]], ["same", "a, b, c", "parcel"]),
         ([["配達が遅い"], ["ПЛАТЁЖ"]], ["配達が遅い", "платёж"]),
-        ([["http www com"], ["x1y2"]], ["texts without words", "texts without words (2)"]),
+        ([["http www com"], ["x1y2"]], ["no distinctive words", "x1y2"]),
         ([], []),
     ],
 )
@@ -248,7 +250,7 @@ def test_names_of_any_groups_are_distinct_and_new(groups: list[list[str]], taken
     assert len(names) == len(groups)
     assert len({*names, *taken}) == len(names) + len(set(taken))
     for name, words in zip(names, distinctive_words(groups), strict=True):
-        assert re.sub(r" \(\d+\)$", "", name) == (", ".join(words) or "texts without words")
+        assert re.sub(r" \(\d+\)$", "", name) == (", ".join(words) or "no distinctive words")
 
 
 def test_texts_are_assigned_to_the_cluster_whose_description_they_resemble() -> None:

@@ -21,12 +21,13 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
-def dev_server(tmp_path: Path) -> Iterator[str]:
+def dev_server(server: FakeOpenAI, tmp_path: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     config = json.loads((ROOT / "langgraph.json").read_text())
     (tmp_path / "langgraph.json").write_text(json.dumps({**config, "dependencies": ["."]}))
+    (tmp_path / ".env").write_text(f"CLUSTER_R1_MODEL={server.spec}\n")
     program = shutil.which("langgraph", path=str(Path(sys.executable).parent))
     assert program, "langgraph-cli is not installed"
     with (tmp_path / "log").open("w") as log:
@@ -49,7 +50,7 @@ def test_a_run_through_the_http_api(dev_server: str, server: FakeOpenAI) -> None
     run = {
         "assistant_id": "clustering",
         "input": {"texts": texts, "instruction": "by problem"},
-        "context": {"model": server.spec, "rounds": 1},
+        "context": {"rounds": 1},
     }
     answer = httpx.post(f"{dev_server}/runs/wait", json=run, timeout=60).json()
     assert "clustering" in answer, answer

@@ -47,7 +47,7 @@ def test_the_command_line_runs_it_and_repeats_it_from_the_cache(tmp_path: Path) 
 
 def test_more_texts_than_its_context_holds_are_refused() -> None:
     texts = [f"message number {n} {'about a parcel that is late ' * 8}" for n in range(200)]
-    with pytest.raises(InputError, match="context of 8192 tokens: use --limit"):
+    with pytest.raises(InputError, match=r"context of 8192 tokens: they need .*--limit"):
         ClusteringAgent("local").cluster(texts, "by problem")
 
 

@@ -68,13 +68,16 @@ def test_the_example_has_labels_for_independent_groupings() -> None:
 
 def test_the_readme_names_commands_and_options_that_exist() -> None:
     readme = (ROOT / "README.md").read_text()
-    shown = subprocess.run(
-        [sys.executable, "-m", "cluster_r1", "cluster", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"COLUMNS": "200", "PATH": ""},
-    ).stdout
+    shown = "".join(
+        subprocess.run(
+            [sys.executable, "-m", "cluster_r1", *command, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"COLUMNS": "200", "PATH": ""},
+        ).stdout
+        for command in (["cluster"], ["data", "episodes"], ["train", "sft"], ["bench"])
+    )
     commands = "\n".join(re.findall(r"```(?:sh|console|bash)\n(.*?)```", readme, re.DOTALL))
     options = set(re.findall(r"(?<=\s)--[a-z-]+", commands)) - {"--no-deps"}
     assert options

@@ -77,6 +77,11 @@ def test_what_cannot_be_texts_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_rows_without_a_text_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    texts_from_python([{"text": "x"}, {"n": 1}, {"text": None}])
+    assert "position 1: no key 'text' (1 in all)" in caplog.text
+
+
 def test_a_whole_float_makes_a_natural_id_and_stays_itself_for_the_caller() -> None:
     found, own_ids = texts_from_python(pd.DataFrame({"id": [7.0, 8.0], "text": ["x", "y"]}))
     assert [text.id for text in found] == ["7", "8"]

@@ -55,8 +55,14 @@ def parquet(**columns: list[Any]) -> bytes:
         ("a.txt", "one\r\n\r\n  two\rthree\n", [("1", "one"), ("2", "  two"), ("3", "three")], (None, None)),
         ("a.md", "id,text\n", [("1", "id,text")], (None, None)),
         ("a.txt", "a\u2028b\x0cc\n", [("1", "a\u2028b\x0cc")], (None, None)),
-        ("a.jsonl", '{"id": 7, "text": "x"}\n\n{"id": 8.0}\n', [("7", "x"), ("8", "")], ("text", "id")),
-        ("a.ndjson", '{"n": 1}\n{"n": 2, "text": 3.5}\n', [("1", ""), ("2", "3.5")], ("text", None)),
+        (
+            "a.jsonl",
+            '{"id": 7, "text": "x"}\n\n{"id": 8.0, "text": null}\n',
+            [("7", "x"), ("8", "")],
+            ("text", "id"),
+        ),
+        ("a.ndjson", '{"n": 1, "text": ""}\n{"text": 3.5}\n', [("1", ""), ("2", "3.5")], ("text", None)),
+        ("a.csv", "Customer reviews\nx\n", [("1", "x")], ("Customer reviews", None)),
         ("a.jsonl", '"x"\n"y"\n', [("1", "x"), ("2", "y")], (None, None)),
         ("a.jsonl", '{"text": "a\\ud83d"}\n', [("1", "a\ufffd")], ("text", None)),
         (
@@ -128,6 +134,33 @@ def test_what_is_read_with_a_doubt_is_read_with_one_warning(
     assert result.id_column is None
     assert len(result.warnings) == 1
     assert all(fragment in result.warnings[0] for fragment in ["a.csv", *fragments])
+
+
+@pytest.mark.parametrize("first", ["call me", "refund please!", "My review of the text editor", "x" * 50])
+def test_a_first_line_that_looks_like_a_text_is_no_header_without_a_warning(
+    tmp_path: Path, first: str
+) -> None:
+    (warning,) = read(tmp_path, "a.csv", f"{first}\nx\n").warnings
+    assert "was read as the header" in warning
+    assert "--format lines" in warning
+    assert len(read(tmp_path, "a.csv", f"{first}\nx\n", format="lines").texts) == 2
+    assert read(tmp_path, "a.csv", f"{first}\nx\n", text_column=first).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fragments"),
+    [
+        ("a.jsonl", '{"text": "x"}\n{"n": 8}\n', ["row 2 has no key 'text' (1 row)"]),
+        ("a.json", '[{"n": 1}, {"text": "x"}, {"n": 2}]', ["row 1 has no key 'text' (2 rows)"]),
+    ],
+)
+def test_a_record_without_a_text_is_named(
+    tmp_path: Path, name: str, content: str, fragments: list[str]
+) -> None:
+    result = read(tmp_path, name, content)
+    (warning,) = result.warnings
+    assert all(fragment in warning for fragment in fragments)
+    assert "" in [text.text for text in result.texts]
 
 
 XLSX = b"PK\x03\x04\x14\x00[Content_Types].xml xl/workbook.xml"

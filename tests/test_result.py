@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,40 @@ def test_saving_again_replaces_the_run_and_leaves_no_drafts(tmp_path: Path) -> N
     saved = result_of(ROWS[:2])
     assert_same(ClusteringResult.load(saved.save(tmp_path)), saved)
     assert {path.name for path in tmp_path.iterdir()} == {ASSIGNMENTS, CLUSTERS, RUN}
+
+
+def test_another_run_in_the_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    saved = result_of(ROWS)
+    saved.save(tmp_path)
+    other = replace(saved, info=saved.info.model_copy(update={"run_id": "another"}))
+    with pytest.raises(InputError, match="overwrite=True"):
+        other.save(tmp_path)
+    assert_same(ClusteringResult.load(tmp_path), saved)
+    assert_same(ClusteringResult.load(other.save(tmp_path, overwrite=True)), other)
+
+
+@pytest.mark.parametrize("held", ["{", "[]", "\xff"])
+def test_a_run_that_cannot_be_read_is_replaced_only_when_asked(tmp_path: Path, held: str) -> None:
+    (tmp_path / RUN).write_text(held, encoding="latin-1")
+    with pytest.raises(InputError, match="overwrite=True"):
+        result_of(ROWS).save(tmp_path)
+    result_of(ROWS).save(tmp_path, overwrite=True)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot be made"):
+        result_of(ROWS).save(tmp_path / "file" / "deep")
+
+
+def test_a_result_shows_itself_in_one_line_and_as_a_table_without_running_anything() -> None:
+    result = result_of(ROWS, names={"C1": "<script>alert(1)</script>", "C2": "a & b"})
+    assert repr(result) == "ClusteringResult(2 clusters of 4 texts, model='embedding')"
+    table = result._repr_html_()
+    assert "<script>" not in table
+    assert "&lt;script&gt;" in table
+    assert "a &amp; b" in table
+    assert "in no cluster" in table
 
 
 def test_no_trace_of_an_earlier_run_stays_beside_a_new_one(tmp_path: Path) -> None:

@@ -26,8 +26,9 @@ from hypothesis import strategies as st
 
 from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.models.cache import ResponseCache, default_cache_path, request_key
+from cluster_r1.agents.models.failures import status_of, worth_repeating
 from cluster_r1.agents.models.messages import ChatAnswer, ChatRequest
-from cluster_r1.agents.models.retries import RetryPolicy, status_of, with_retries, worth_repeating
+from cluster_r1.agents.models.retries import RetryPolicy, tell_wait, with_retries
 from cluster_r1.agents.models.specs import ModelSpec
 from cluster_r1.errors import BudgetError, InputError, ModelError
 from cluster_r1.prompts import Message
@@ -79,7 +80,7 @@ def test_every_form_of_spec_is_read_and_written_back(spec: str, expected: ModelS
         *[(spec, "Known forms: embedding, local") for spec in ("embedding:x", "checkpoint:", "checkpoint")],
         *[
             (spec, "Form: vllm:<name>@http")
-            for spec in ("vllm", "vllm:", "vllm:m", "vllm:@http://h", "vllm:m@h:80")
+            for spec in ("vllm", "vllm:", "vllm:m", "vllm:@http://h", "vllm:m@u:p@h")
         ],
         *[(spec, "names no host") for spec in ("vllm:m@http://", "vllm:m@http:///v1", "vllm:m@httpfoo")],
         *[(spec, "VLLM_API_KEY") for spec in ("vllm:m@http://u:geheim@h/v1", "vllm:m@https://:geheim@h")],
@@ -89,6 +90,23 @@ def test_what_is_no_spec_is_refused_with_the_forms(spec: str, said: str) -> None
     with pytest.raises(InputError, match=said) as caught:
         ModelSpec.parse(spec)
     assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("vllm:x@localhost:8000", "the address needs http://: vllm:x@http://localhost:8000"),
+        ("vllm:a/b@host/v1", "the address needs http://: vllm:a/b@http://host/v1"),
+        ("embeding", "did you mean embedding?"),
+        ("Local", "did you mean local?"),
+        ("gpt-5-mini", "did you mean openai:gpt-5-mini?"),
+        ("claude-sonnet-4-5", "did you mean anthropic:claude-sonnet-4-5?"),
+    ],
+)
+def test_what_was_probably_meant_is_said(spec: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        ModelSpec.parse(spec)
+    assert said in str(caught.value)
 
 
 def test_an_address_that_is_no_url_is_refused_as_input() -> None:
@@ -563,13 +581,20 @@ def test_a_passing_failure_is_survived(times: int) -> None:
         (http_error(503, "busy"), 3, r"openai:x failed after 3 attempts \(HTTP 503\): HTTP 503 busy"),
         (http_error(401), 1, r"failed at the first attempt \(HTTP 401\).*Check the API key"),
         (http_error(404), 1, r"Check the model's name and the server's address"),
-        (openai_error(429, "slow_down"), 3, r"after 3 attempts \(HTTP 429\).*--concurrency"),
+        (openai_error(429, "slow_down"), 3, r"after 3 attempts \(HTTP 429\).*lower the concurrency"),
         (openai_error(429, "insufficient_quota"), 1, r"at the first attempt \(HTTP 429\)"),
+        (ConnectionResetError(), 3, r"after 3 attempts: ConnectionResetError\. Check that the server runs"),
+        (
+            openai.APITimeoutError(request=HTTP),
+            3,
+            r"attempts: Request timed out\. Check that the server runs",
+        ),
         (
             ConnectionRefusedError(),
             3,
-            r"after 3 attempts: ConnectionRefusedError\. Check that the server runs",
+            r"^cannot connect to the server of openai:x \(3 attempts\): connection refused\. Is the server r",
         ),
+        (json.JSONDecodeError("no", "x", 0), 3, r"the server answered no JSON\. "),
         (RuntimeError("a\n  bug"), 1, r"at the first attempt: a bug$"),
     ],
 )
@@ -581,6 +606,18 @@ def test_a_lasting_failure_is_told_in_one_line_with_its_remedy(
         asyncio.run(with_retries(call, TINY, "openai:x"))
     assert len(calls) == attempts
     assert "\n" not in str(caught.value)
+
+
+def test_whoever_shows_progress_is_told_of_each_wait() -> None:
+    told: list[str] = []
+
+    async def watched() -> None:
+        tell_wait.set(told.append)
+        call, _ = failing(2, http_error(503))
+        await with_retries(call, TINY, "m")
+
+    asyncio.run(watched())
+    assert told == ["HTTP 503, attempt 2 of 3 in 1 s", "HTTP 503, attempt 3 of 3 in 1 s"]
 
 
 def test_no_key_that_a_provider_quotes_is_told_on(monkeypatch: pytest.MonkeyPatch) -> None:

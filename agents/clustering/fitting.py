@@ -38,15 +38,21 @@ def fit_texts(texts: Sequence[str], instruction: str, context_tokens: int | None
     cap = _cap(counts, room)
     if cap < min(_LEAST_PER_TEXT, max(counts, default=0)):
         limit = _fitting(counts, instruction_tokens, context_tokens)
-        remedy = f"use --limit {limit}, a" if limit else "use a larger --context-tokens, a"
-        raise InputError(
-            f"{len(texts)} texts ({sum(counts)} tokens) do not fit the model's context of {context_tokens} "
-            f"tokens: {remedy} model with a larger context, or --model embedding"
-        )
+        raise InputError(_too_many(counts, context_tokens - room, context_tokens, limit))
     shown = tuple(
         text if count <= cap else shorten(text, count, cap) for text, count in zip(texts, counts, strict=True)
     )
     return Fitted(shown=shown, shortened=sum(count > cap for count in counts))
+
+
+def _too_many(counts: Sequence[int], around: int, context_tokens: int, limit: int) -> str:
+    """What the texts and all around them need, and what to do about it."""
+    first = f"take the first {limit} (--limit {limit})" if limit else "set a larger --context-tokens"
+    return (
+        f"{len(counts)} texts do not fit the model's context of {context_tokens} tokens: they need about "
+        f"{sum(counts) + around}, {sum(counts)} for the texts and {around} for prompt, answer and reasoning. "
+        f"Remedies: {first}, a model with a larger context, or the model embedding (--model embedding)"
+    )
 
 
 def shorten(text: str, tokens: int, most: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -46,28 +47,52 @@ class Placement(Record):
 
 
 def read_placements(value: Any) -> tuple[Placement, ...]:
-    """The placements in an answer's `assignments`, whether a list of objects or an object by text number.
+    """The placements in an answer's `assignments`.
 
     Entries that name no text or no cluster are left out; whether the texts exist is checked later.
     """
+    found = map(read_placement, _entries(value))
+    return tuple(placement for placement in found if placement is not None)
+
+
+def places_in(value: Any) -> list[tuple[int, str]]:
+    """Text number and cluster of each placement in an answer's `assignments`; see `read_placements`."""
+    with suppress(AttributeError, KeyError, TypeError):  # as asked for: no call an entry, rewards read many
+        places = [
+            (number, name)
+            for entry in value
+            if type(number := entry["text"]) is int and (name := entry["cluster"]).isalnum()
+        ]
+        if len(places) == len(value):
+            return places
+    return [place for place in map(_place, _entries(value)) if place is not None]
+
+
+def _entries(value: Any) -> list[dict[str, Any]]:
+    """The entries of an answer's `assignments`, whether a list of objects or an object by text number."""
     if isinstance(value, dict):
         value = [_entry_of(number, entry) for number, entry in value.items()]
-    entries = [read_placement(entry) for entry in as_list(value) if isinstance(entry, dict)]
-    return tuple(entry for entry in entries if entry is not None)
+    return [entry for entry in as_list(value) if isinstance(entry, dict)]
 
 
 def read_placement(entry: dict[str, Any], cluster: str | None = None) -> Placement | None:
     """One placement; `cluster` where the entry stands inside its cluster and need not name it."""
-    number = as_number(first_of(entry, "text", "number", "id", "index", "text_id"))
-    name = as_string(first_of(entry, "cluster", "cluster_id", "label", "group")) or cluster
-    if number is None or not name:
+    place = _place(entry, cluster)
+    if place is None:
         return None
     return Placement(
-        text=number,
-        cluster=name,
+        text=place[0],
+        cluster=place[1],
         reason=as_string(entry.get("reason")),
         confidence=as_confidence(entry.get("confidence")),
     )
+
+
+def _place(entry: dict[str, Any], cluster: str | None = None) -> tuple[int, str] | None:
+    """Text number and cluster of an entry, if it has both."""
+    number = as_number(first_of(entry, "text", "number", "id", "index", "text_id"))
+    name = as_string(first_of(entry, "cluster", "cluster_id", "label", "group")) or cluster
+    return (number, name) if number is not None and name else None
 
 
 def first_of(entry: dict[str, Any], *keys: str) -> Any:

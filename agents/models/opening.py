@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,12 +14,14 @@ from cluster_r1.agents.models import event_loop, local_server
 from cluster_r1.agents.models.cache import ResponseCache
 from cluster_r1.agents.models.reasoning_chat_model import ReasoningChatModel
 from cluster_r1.agents.models.retries import RetryPolicy
-from cluster_r1.agents.models.specs import ModelSpec
-from cluster_r1.errors import InputError, MissingDependencyError, ModelError
+from cluster_r1.agents.models.specs import ModelSpec, closest
+from cluster_r1.errors import InputError, MissingDependencyError, MissingKeyError, ModelError
 from cluster_r1.secrets import redact
 
 _HOSTED_CONTEXT = 128_000  # assumed where the provider's profile does not say
 _VLLM_CONTEXT = 32_768  # likewise where the server does not say
+
+_BOUNDED_BELOW = 1_000_000_000  # parameters; smaller models do not reliably bring an answer to its end
 
 # The key's variable and the integration package of providers whose names do not give them away.
 _KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "google_genai": "GOOGLE_API_KEY"}
@@ -56,14 +59,24 @@ def open_model(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | No
             return _vllm(spec, options, cache)
         case "local":
             return _local(spec, options, cache)
-    raise InputError(f"{spec} cannot be asked in words: checkpoint folders are not supported in this version")
+        case "checkpoint":
+            return _checkpoint(spec, options, cache)
+    raise InputError(f"{spec} cannot be asked in words. Give it to open_node, or name a language model")
+
+
+def presumed_context(spec: ModelSpec) -> int:
+    """The context of a model that cannot be opened here, as far as it is known, in tokens."""
+    if spec.kind == "hosted" and spec.provider == "openai":
+        return _profiled_context(_open_openai(spec.name, None, "unset", ModelOptions(), False))
+    known = {"local": local_server.CONTEXT_TOKENS, "vllm": _VLLM_CONTEXT}
+    return known.get(spec.kind, _HOSTED_CONTEXT)
 
 
 def _hosted(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | None) -> ReasoningChatModel:
     key_name = _KEYS.get(spec.provider)
     if key_name and not os.environ.get(key_name):
-        raise InputError(
-            f"{spec} needs the environment variable {key_name}. Set it, or use --model embedding"
+        raise MissingKeyError(
+            f"{spec} needs the environment variable {key_name}. Set it, or use the model embedding"
         )
     is_openai = spec.provider == "openai"
     if is_openai:
@@ -121,6 +134,31 @@ def _local(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | None) 
     )
 
 
+def _checkpoint(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | None) -> ReasoningChatModel:
+    from cluster_r1.agents.models.checkpoint_folder import inspect_checkpoint
+    from cluster_r1.agents.models.checkpoint_generator import MOST_ROWS, shared_generator
+    from cluster_r1.agents.models.checkpoint_model import CheckpointChatModel
+
+    checkpoint = inspect_checkpoint(spec.name)
+    context_tokens = options.context_tokens or checkpoint.context_tokens
+    client = CheckpointChatModel(
+        generator=shared_generator(checkpoint), context_tokens=context_tokens, timeout=options.timeout
+    )
+    return ReasoningChatModel(
+        spec=str(spec),
+        open_client=lambda _: client,
+        constrains=True,
+        bounds_answers=checkpoint.parameters < _BOUNDED_BELOW,
+        sends_seed=True,
+        parameters={"temperature": 0.0, **_parameters(options)},
+        identity={"weights": checkpoint.identity, "most_tokens": checkpoint.info.max_answer_tokens},
+        context_tokens=context_tokens,
+        cache_=cache,
+        retries=options.retries,
+        concurrency=min(options.concurrency, MOST_ROWS),
+    )
+
+
 def _open_openai(
     name: str, url: str | None, key: str | None, options: ModelOptions, closes: bool
 ) -> BaseChatModel:
@@ -134,7 +172,9 @@ def _open_openai(
         event_loop.close_with_loop(http.aclose)
         transport["http_async_client"] = http
     if url is not None:
-        transport |= {"base_url": url, "api_key": key}
+        transport["base_url"] = url
+    if key is not None:
+        transport["api_key"] = key
     return ReasoningChatOpenAI(model=name, max_retries=0, timeout=options.timeout, **transport)
 
 
@@ -151,6 +191,11 @@ def _open_provider(spec: ModelSpec, options: ModelOptions, closes: bool) -> Base
             f"{spec} needs a package: pip install {package.replace('_', '-')}"
         ) from error
     except Exception as error:
+        if "Unsupported provider" in str(error):
+            meant = f"; did you mean {closest(spec.provider)}?" if closest(spec.provider) else "."
+            raise InputError(
+                f"unknown provider {spec.provider!r}{meant} `cluster-r1 models` shows what can be named"
+            ) from None
         said = " ".join(redact(str(error)).split())[:300]
         raise InputError(f"{spec} cannot be opened: {said}. `cluster-r1 models` shows what can") from error
     return model
@@ -173,6 +218,10 @@ def _served_context(spec: ModelSpec, key: str) -> int:
         response = httpx.get(f"{spec.url}/models", headers={"Authorization": f"Bearer {key}"}, timeout=10)
         response.raise_for_status()
         served = {model["id"]: model for model in response.json()["data"]}
+    except json.JSONDecodeError:
+        raise ModelError(
+            f"{spec.url} answers no JSON: it is no vLLM server, or a proxy wants a login. Check the address"
+        ) from None
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         said = redact(str(error)) or type(error).__name__
         raise ModelError(f"no vLLM server answers at {spec.url}: {said}. Is it running?") from error

@@ -17,8 +17,9 @@ from pydantic import Field, PrivateAttr
 
 from cluster_r1.agents.models import event_loop
 from cluster_r1.agents.models.cache import ResponseCache, request_key
+from cluster_r1.agents.models.failures import status_of
 from cluster_r1.agents.models.messages import ChatAnswer, ChatRequest
-from cluster_r1.agents.models.retries import RetryPolicy, status_of, with_retries
+from cluster_r1.agents.models.retries import RetryPolicy, with_retries
 from cluster_r1.agents.parsing import split_reasoning
 from cluster_r1.prompts import Message
 

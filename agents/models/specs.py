@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
@@ -10,9 +12,20 @@ from cluster_r1.errors import InputError
 
 Kind = Literal["hosted", "vllm", "local", "checkpoint", "embedding"]
 
-_FORMS = "embedding, local, local:<file.gguf>, vllm:<name>@<url>, openai:<name> or another <provider>:<name>"
+_FORMS = (
+    "embedding, local, local:<file.gguf>, checkpoint:<folder>, vllm:<name>@<url>, openai:<name> "
+    "or another <provider>:<name>"
+)
 
 _VLLM_FORM = "Form: vllm:<name>@http://<host>:<port>/v1"
+
+_KINDS = ("embedding", "local", "checkpoint", "vllm")
+# Not all that LangChain knows: those a misspelt name is compared with.
+_PROVIDERS = (
+    *("openai", "anthropic", "google_genai", "google_vertexai", "mistralai", "groq", "ollama", "cohere"),
+    *("azure_openai", "bedrock", "deepseek", "xai", "together", "fireworks", "huggingface", "openrouter"),
+)
+_PROVIDER_OF_NAME = {"gpt": "openai", "o": "openai", "claude": "anthropic", "gemini": "google_genai"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +55,8 @@ class ModelSpec:
             return cls("checkpoint", name=rest)
         if head and rest and head != "embedding" and not rest.startswith("//"):
             return cls("hosted", name=rest, provider=head)
-        raise InputError(f"model {spec!r} is not understood. Known forms: {_FORMS}")
+        meant = f": did you mean {_meant(spec.strip())}?" if _meant(spec.strip()) else "."
+        raise InputError(f"model {spec!r} is not understood{meant} Known forms: {_FORMS}")
 
     def __str__(self) -> str:
         if self.kind == "hosted":
@@ -55,6 +69,8 @@ class ModelSpec:
 def _vllm(rest: str) -> ModelSpec:
     name, at, url = rest.partition("@http")
     if not (name and at):
+        if re.fullmatch(r"[^@:\s]+@[\w.-]+(:\d+)?(/[^@\s]*)?", rest):
+            raise InputError(f"the address needs http://: vllm:{rest.replace('@', '@http://')}")
         raise InputError(f"model 'vllm:...' is not understood. {_VLLM_FORM}")
     url = f"http{url}".rstrip("/")
     try:
@@ -66,3 +82,19 @@ def _vllm(rest: str) -> ModelSpec:
     if not parts.hostname:
         raise InputError(f"the vLLM address {url!r} names no host. {_VLLM_FORM}")
     return ModelSpec("vllm", name=name, url=url if parts.path.strip("/") else f"{url}/v1")
+
+
+def closest(word: str) -> str:
+    """The kind or provider that a misspelt one is most like; empty if it is like none."""
+    near = difflib.get_close_matches(word.casefold(), (*_KINDS, *_PROVIDERS), n=1, cutoff=0.7)
+    return near[0] if near else ""
+
+
+def _meant(spec: str) -> str:
+    """The spec that was probably meant by one that is none; empty if nobody can tell."""
+    if ":" in spec:
+        return ""
+    family = re.match(r"(gpt|o|claude|gemini)-?\d", spec) or re.match(r"(claude|gemini)-", spec)
+    if family:
+        return f"{_PROVIDER_OF_NAME[family[1]]}:{spec}"
+    return closest(spec) if closest(spec) in ("embedding", "local") else ""

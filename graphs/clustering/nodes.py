@@ -18,7 +18,9 @@ from cluster_r1.agents.clustering.refiner import Refiner, RefinerInput
 from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.models.cache import ResponseCache, default_cache_path
 from cluster_r1.agents.models.opening import ModelOptions
+from cluster_r1.agents.models.retries import tell_wait
 from cluster_r1.agents.opening import open_node
+from cluster_r1.agents.parsing import AnswerError
 from cluster_r1.agents.reasoning_node import ReasoningNode
 from cluster_r1.edits import apply_edits
 from cluster_r1.errors import BudgetError, ModelError
@@ -39,7 +41,7 @@ from cluster_r1.types import Finding, KRange, StopReason
 
 async def propose(state: ClusteringState, runtime: Runtime[ClusteringContext]) -> ClusteringState:
     """Read the texts and have them grouped."""
-    node = await _node(runtime)
+    node = await _node(runtime, "propose", 0)
     distinct = distinct_texts(read_input(state["texts"], state.get("instruction", "")))
     ids = distinct.ids
     k = KRange.parse(state.get("k"))
@@ -94,9 +96,9 @@ async def critique(
     state: ClusteringState, runtime: Runtime[ClusteringContext]
 ) -> Command[Literal["refine", "finalize"]]:
     """Judge the round, keep the best one, and decide whether another is worth it."""
-    node = await _node(runtime)
-    limit = _context(runtime).rounds
     checked, number = state["checked"], state["round"]
+    node = await _node(runtime, "critique", number)
+    limit = _context(runtime).rounds
     if reason := _no_need_for_critic(state, node, limit):
         return _stop(state, reason, judged(state, None), None)
     _tell("critique", "reviewing", number)
@@ -111,7 +113,7 @@ async def critique(
         texts = len(state["distinct"].ids)
         judgement = await node.ask(Critic(), given, texts=texts, round=number, ledger=ledger)
     except (BudgetError, ModelError) as error:
-        return _stop(state, _why(error, "critic_failed"), judged(state, None), ledger, note=str(error))
+        return _stop(state, _why(error, "critic_failed"), judged(state, None), ledger, note=_noted(error))
     scored = judged(state, judgement)
     findings = (*checked.findings, *(f for f in judgement.findings if f.kind != "fine"))
     keeps_k = k_finding(checked.clustering, given.k) is None
@@ -132,8 +134,8 @@ async def refine(
     state: ClusteringState, runtime: Runtime[ClusteringContext]
 ) -> Command[Literal["check", "finalize"]]:
     """Have the findings answered with edits, and carry them out."""
-    node = await _node(runtime)
     number = state["round"] + 1
+    node = await _node(runtime, "refine", number)
     _tell("refine", f"answering {len(state['findings'])} findings", number)
     ledger = Ledger(_context(runtime).budget_tokens, state["usage"])
     given = RefinerInput(
@@ -148,7 +150,7 @@ async def refine(
     except (BudgetError, ModelError) as error:
         stopped: ClusteringState = {
             "stop_reason": _why(error, "refiner_failed"),
-            "notes": [str(error)],
+            "notes": [_noted(error)],
             "usage": ledger.usage,
         }
         return Command(goto="finalize", update=stopped)
@@ -207,6 +209,11 @@ def _why(error: Exception, otherwise: StopReason) -> StopReason:
     return "budget" if isinstance(error, BudgetError) else otherwise
 
 
+def _noted(error: Exception) -> str:
+    anew = ". Answers are kept: another seed (--seed) asks anew" if isinstance(error, AnswerError) else ""
+    return f"{error}{anew}"
+
+
 def _view(state: ClusteringState) -> GroupingView:
     return view_of(state["clustering"], state["distinct"].ids, state["shown"])
 
@@ -224,8 +231,13 @@ def _context(runtime: Runtime[ClusteringContext]) -> ClusteringContext:
     return runtime.context or ClusteringContext()
 
 
-async def _node(runtime: Runtime[ClusteringContext]) -> ReasoningNode:
-    """The open node of the context, or one opened from its spec (in a thread: it may start a server)."""
+async def _node(runtime: Runtime[ClusteringContext], stage: str, round: int) -> ReasoningNode:
+    """The open node of the context, or one opened from its spec (in a thread: it may start a server).
+
+    Its waits between attempts are told as progress of the stage.
+    """
+    write = get_stream_writer()
+    tell_wait.set(lambda message: write({"stage": stage, "message": message, "round": round}))
     context = _context(runtime)
     if isinstance(context, OpenContext) and context.node is not None:
         return context.node

@@ -45,6 +45,7 @@ class Reply:
     drop: bool = False
     delay: float = 0.0
     raw: bytes | None = None
+    content_type: str = "application/json"
 
 
 Behaviour = Callable[[str, Answer, int], Reply]
@@ -148,6 +149,9 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "down": lambda role, answer, call: Reply(status=503, error="no capacity"),
     "dropping": _every_second(Reply(drop=True)),
     "not_json": _every_second(Reply(raw=b"<html>gateway</html>")),
+    "login_page": lambda role, answer, call: Reply(
+        raw=b"<html><title>Log in</title></html>", content_type="text/html"
+    ),
     "no_choices": _every_second(Reply(raw=b'{"choices": null}')),
     "bad_key": lambda role, answer, call: Reply(
         status=401, error="Incorrect API key provided: sk-test-0123456789abcdef"
@@ -259,7 +263,7 @@ class FakeOpenAI:
             assert request.transport is not None
             request.transport.abort()
         if reply.raw is not None:
-            return web.Response(body=reply.raw, content_type="application/json")
+            return web.Response(body=reply.raw, content_type=reply.content_type)
         if reply.status != 200:
             error = {"error": {"message": reply.error}}
             return web.json_response(error, status=reply.status, headers=reply.headers)

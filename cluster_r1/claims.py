@@ -1,0 +1,91 @@
+"""Keeps one run's folder from another run: who holds it, from the first call to the finished files."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+
+from cluster_r1.errors import InputError
+from cluster_r1.run_folder import ASSIGNMENTS, CLUSTERS, RUN, TRACE, read_json, write_whole
+
+CLAIM = ".unfinished"
+"""Holds the id of the run that is to finish the folder; gone when `run.json` is there."""
+
+
+def refuse_taken(folder: Path, run_id: str, *, overwrite: bool) -> None:
+    """Raise an InputError where the folder holds another run, or files that a run would replace."""
+    if overwrite:
+        return
+    holder = _holder(folder)
+    remedy = "Choose another folder (--out), or replace it with --overwrite (overwrite=True)"
+    if holder is not None:
+        if holder != run_id:
+            raise InputError(f"{folder} holds another run (other texts, instruction or options). {remedy}")
+        return
+    foreign = [name for name in (ASSIGNMENTS, CLUSTERS) if (folder / name).exists()]
+    if foreign:
+        raise InputError(f"{folder} holds a file {foreign[0]} that is of no run. {remedy}")
+
+
+def claim(folder: Path, run_id: str, *, overwrite: bool) -> None:
+    """Make the folder and note whose it is, until `release`.
+
+    Raises:
+        InputError: it cannot be made, or is taken.
+    """
+    refuse_taken(folder, run_id, overwrite=overwrite)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken_over = _holder(folder) not in (None, run_id)
+        write_whole(folder / CLAIM, run_id)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be made: {error.strerror}. Choose another folder (--out)"
+        ) from error
+    if taken_over:
+        for path in (folder / RUN, folder / TRACE, *stopped_traces(folder)):
+            path.unlink(missing_ok=True)
+
+
+def release(folder: Path) -> None:
+    """The run is finished: `run.json` says from now on whose the folder is."""
+    (folder / CLAIM).unlink(missing_ok=True)
+
+
+def keep_stopped_trace(folder: Path) -> None:
+    """Rename the trace of an attempt that did not finish to `trace.<n>.jsonl`, before it is begun anew."""
+    trace = folder / TRACE
+    if (folder / RUN).exists() or not trace.is_file() or not trace.stat().st_size:
+        return
+    trace.rename(next(path for path in map(folder.joinpath, _stopped_names()) if not path.exists()))
+
+
+def stopped_traces(folder: Path) -> list[Path]:
+    """The traces of attempts that did not finish, the oldest first."""
+    found: list[Path] = []
+    for name in _stopped_names():
+        if not (folder / name).exists():
+            return found
+        found.append(folder / name)
+    return found
+
+
+def _stopped_names() -> map[str]:
+    return map("trace.{}.jsonl".format, count(1))
+
+
+def _holder(folder: Path) -> str | None:
+    """The id of the run that the folder holds; empty where it cannot be told, None where it holds none."""
+    try:
+        if not (folder / RUN).exists():
+            return (folder / CLAIM).read_text(encoding="utf-8")
+        held = read_json(folder / RUN)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be read: {error.strerror}. Choose another folder (--out)"
+        ) from error
+    except InputError:
+        return ""
+    return str(held.get("run_id", "")) if isinstance(held, dict) else ""
