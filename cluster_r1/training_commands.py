@@ -60,6 +60,21 @@ def episodes(
     typer.echo(f"files: {out / 'train'}, {out / 'validation'}; what is in them: {out / 'card.md'}")
 
 
+@data_app.command("rows")
+def rows(
+    files: Annotated[list[Path], typer.Argument(help="Task files (tasks.jsonl).")],
+    out: Annotated[Path, typer.Option(help="Folder for sft.jsonl and rl.jsonl.")],
+    context_tokens: Annotated[int, typer.Option(min=512, help="Shorten long texts for this context.")] = 8192,
+) -> None:
+    """Make training rows of task FILES, one for each wording, with reasoning written from the labels."""
+    from cluster_r1.task import read_tasks
+    from cluster_r1.training.episode_files import write_rows_of_tasks
+
+    tasks = [task for file in files for task in read_tasks(file)]
+    count = write_rows_of_tasks(tasks, out, context_tokens)
+    typer.echo(f"{count} rows of {len(tasks)} tasks: {out / 'sft.jsonl'}, {out / 'rl.jsonl'}")
+
+
 @data_app.command("toy")
 def toy(out: Annotated[Path, typer.Argument(help="The file to write.")]) -> None:
     """Write a labelled file of made-up phrases, on which the tiny model learns in minutes."""
@@ -199,6 +214,7 @@ def bench(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N tasks of each file.")] = None,
     true_k: Annotated[bool, typer.Option("--true-k", help="Tell the model the number of clusters.")] = False,
     rounds: Annotated[int, typer.Option(min=0, help="How often a clustering may be refined.")] = 2,
+    card: Annotated[bool, typer.Option("--card", help="Add the table to the checkpoint's card.")] = False,
 ) -> None:
     """Measure a model on TASKS: agreement with the reference, calls, tokens, seconds."""
     from cluster_r1.agent import ClusteringAgent
@@ -207,12 +223,20 @@ def bench(
     from cluster_r1.task import read_tasks
 
     asked = [task for file in tasks for task in read_tasks(file)[:limit]]
+    checkpoint = Path(model.removeprefix("checkpoint:"))
+    if card and not (model.startswith("checkpoint:") and (checkpoint / "README.md").is_file()):
+        raise InputError("--card adds to the card of a checkpoint: name one with --model checkpoint:<folder>")
     agent = ClusteringAgent(model, rounds=rounds)
     results = []
     for result in run_tasks(agent, asked, true_k=true_k):
         results.append(result)
         _say(f"{len(results)} of {len(asked)}: {result.task}: AMI {result.ami:.2f}, {result.seconds:.1f} s")
-    typer.echo(f"{agent.model}, {'k given' if true_k else 'k discovered'}\n\n{table(results)}")
+    shown = f"{agent.model}, {'k given' if true_k else 'k discovered'}\n\n{table(results)}"
+    typer.echo(shown)
+    if card:
+        from cluster_r1.training.card import append_section
+
+        append_section(checkpoint, "Bench", shown)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_json_lines(out, [result.record() for result in results])

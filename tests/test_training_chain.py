@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from cluster_r1 import ClusteringAgent
 from cluster_r1.benchmark.runner import run_tasks, table
@@ -21,6 +22,7 @@ from cluster_r1.errors import InputError
 from cluster_r1.graphs.tracing import read_trace
 from cluster_r1.json_lines import read_json_lines
 from cluster_r1.task import read_tasks
+from cluster_r1.training.callbacks import SingletonGuard
 from cluster_r1.training.curves import read_curves
 from cluster_r1.training.difficulty import rollout_rewards
 from cluster_r1.training.episode_files import write_episodes
@@ -29,7 +31,7 @@ from cluster_r1.training.examples import RlExample, read_examples
 from cluster_r1.training.export import serve_command
 from cluster_r1.training.finish import Outcome, running
 from cluster_r1.training.grpo import train_grpo
-from cluster_r1.training.recipe import GrpoRecipe, SftRecipe, load_recipe
+from cluster_r1.training.recipe import GrpoRecipe, GuardSettings, SftRecipe, load_recipe
 from cluster_r1.training.sft import train_sft
 from cluster_r1.training.sizes import estimate
 from cluster_r1.training.toy_set import toy_set
@@ -139,6 +141,34 @@ def test_the_card_says_what_it_was_made_of(chain: Chain) -> None:
     row = read_examples(chain.folder / "episodes" / "train" / "rl.jsonl", RlExample)[0]
     for fact in ("toy (CC0-1.0)", row.template_sha256, "learning_rate", "curves.png", "| AMI |", "## Limits"):
         assert fact in card, fact
+
+
+def test_the_bench_adds_its_table_to_the_card(chain: Chain) -> None:
+    from typer.testing import CliRunner
+
+    from cluster_r1.cli import app
+
+    tasks = str(chain.folder / "episodes" / "validation" / "tasks.jsonl")
+    spec = f"checkpoint:{chain.grpo.folder}"
+    for _ in range(2):
+        done = CliRunner().invoke(app, ["bench", tasks, "--model", spec, "--limit", "1", "--card"])
+        assert done.exit_code == 0, done.output
+    card = (chain.grpo.folder / "README.md").read_text(encoding="utf-8")
+    assert card.count("## Bench") == 1
+    assert "| mean of 1 |" in card
+
+
+@pytest.mark.parametrize(("v_rises", "stops"), [(True, True), (False, False)])
+def test_the_guard_stops_where_singletons_rise_while_v_rises(v_rises: bool, stops: bool) -> None:
+    said: list[str] = []
+    guard = SingletonGuard(GuardSettings(window=5, rise=0.25), said.append)
+    state, control = TrainerState(), TrainerControl()
+    for step in range(20):
+        logs = {"singleton_rate": 0.1 + 0.04 * step, "v": 0.5 + (0.01 if v_rises else -0.01) * step}
+        guard.on_log(TrainingArguments("unused"), state, control, logs=logs)
+    assert control.should_training_stop is stops
+    assert guard.tripped is stops
+    assert any("the reward is being gamed" in line for line in said) is stops
 
 
 def test_rollouts_are_rewarded_for_each_row(chain: Chain) -> None:

@@ -13,7 +13,7 @@ from cluster_r1.json_lines import read_json_lines, write_json_lines
 from cluster_r1.prompts import load_template
 from cluster_r1.task import Task, read_tasks
 from cluster_r1.training.data_check import check_file
-from cluster_r1.training.episode_files import split_families, write_episodes
+from cluster_r1.training.episode_files import split_families, write_episodes, write_rows_of_tasks
 from cluster_r1.training.episodes import EpisodeSettings, draw_episodes
 from cluster_r1.training.examples import RlExample, SftExample, read_examples, rl_example
 from cluster_r1.training.labelled import read_labelled
@@ -23,6 +23,7 @@ from cluster_r1.training.row_filters import by_growing_size, within_difficulty, 
 from cluster_r1.training.toy_set import toy_set
 from cluster_r1.training.traces import write_trace
 from cluster_r1.types import Text
+from tests.conftest import EXAMPLES
 
 SETTINGS = EpisodeSettings(texts=(4, 9), k=(2, 4), seed=3)
 
@@ -181,6 +182,24 @@ def test_labelled_files_are_read_with_the_wordings_beside_them(tmp_path: Path) -
     (tmp_path / "bad.jsonl").write_text('{"id": "1", "text": "x", "label": "y"}\n')
     with pytest.raises(InputError, match=r"bad\.jsonl, line 1: labels: Field required"):
         read_labelled(tmp_path / "bad.jsonl")
+
+
+def test_tasks_of_any_origin_become_rows_one_for_each_wording(tmp_path: Path) -> None:
+    tasks = draw(5)
+    count = write_rows_of_tasks(tasks, tmp_path)
+    rows = read_examples(tmp_path / "sft.jsonl", SftExample)
+    assert len(rows) == count == sum(1 + len(task.paraphrases) for task in tasks)
+    assert all(row.score == 1 for row in rows)
+    first_lines = {row.prompt[-1].content.partition("\n")[0] for row in rows}
+    wordings = {wording for task in tasks for wording in (task.instruction, *task.paraphrases)}
+    assert first_lines == {f"Instruction: {wording}" for wording in wordings}
+
+
+def test_labels_may_stand_in_a_file_beside_the_texts() -> None:
+    labelled = read_labelled(EXAMPLES / "support_messages.csv")
+    assert set(labelled.attributes) == {"product", "root_cause", "tone", "urgency", "request"}
+    assert len(labelled.rows) == 180
+    assert labelled.attributes["tone"].instructions[1] == "by tone"
 
 
 def test_long_rows_are_left_out_and_counted() -> None:

@@ -96,6 +96,27 @@ def write_episodes(
     return split
 
 
+def write_rows_of_tasks(tasks: Sequence[Task], folder: Path, context_tokens: int | None = None) -> int:
+    """Write `sft.jsonl` and `rl.jsonl` for tasks of any origin: a row for each wording of each instruction.
+
+    Returns:
+        How many rows each file has.
+
+    Raises:
+        InputError: a task is uninformative or too long, or the folder cannot be written.
+    """
+    worded = [_worded(task, number) for task in tasks for number in range(1 + len(task.paraphrases))]
+    _write_train(folder, worded, context_tokens)
+    return len(worded)
+
+
+def _worded(task: Task, number: int) -> Task:
+    """The task in one of its wordings; 0 is the instruction itself."""
+    wording = (task.instruction, *task.paraphrases)[number]
+    meta = {"attribute": task.id, **task.meta}  # its wordings are of one family
+    return task.model_copy(update={"id": f"{task.id}/{number}", "instruction": wording, "meta": meta})
+
+
 def _is_of(family: str, name: str) -> bool:
     return name in (family, family.partition("/")[0])
 
