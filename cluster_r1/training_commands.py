@@ -77,7 +77,7 @@ def rows(
 
 @data_app.command("toy")
 def toy(out: Annotated[Path, typer.Argument(help="The file to write.")]) -> None:
-    """Write a labelled file of made-up phrases, on which the tiny model learns in minutes."""
+    """Write a labelled file of made-up phrases, for first runs with the tiny model."""
     from cluster_r1.json_lines import write_json_lines
     from cluster_r1.training.toy_set import toy_set
 

@@ -78,6 +78,7 @@ def finish(
 ) -> Outcome:
     """Save model, tokenizer, what it was trained for, curves and card."""
     trainer.save_model(str(recipe.out))
+    (recipe.out / "training_args.bin").unlink(missing_ok=True)  # a pickle that nobody reads
     outcome = Outcome(
         folder=recipe.out,
         steps=trainer.state.global_step,

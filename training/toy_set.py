@@ -1,4 +1,4 @@
-"""A labelled set of made-up phrases, on which a tiny model learns what an instruction is."""
+"""A labelled set of made-up phrases, for first runs and tests."""
 
 from __future__ import annotations
 
