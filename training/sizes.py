@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster_r1.errors import InputError
-from cluster_r1.training.recipe import GrpoRecipe, SftRecipe
+from cluster_r1.training.recipe import GrpoRecipe, ModelSettings, SftRecipe
 
 _BYTES = {"float32": 4, "bfloat16": 2}
 _ADAM = 8  # two moments in float32 for each trained weight
@@ -56,7 +56,7 @@ def estimate(recipe: SftRecipe | GrpoRecipe) -> Sizes:
     longest = recipe.data.max_tokens + (recipe.max_completion if isinstance(recipe, GrpoRecipe) else 0)
     tokens = recipe.batch * longest
     kept = _CHECKPOINTED if recipe.gradient_checkpointing else _ACTIVATIONS
-    width = _BYTES[recipe.model.dtype]
+    width = _BYTES[weights_dtype(recipe.model)]
     return Sizes(
         parameters=parameters,
         trained=trained,
@@ -66,6 +66,19 @@ def estimate(recipe: SftRecipe | GrpoRecipe) -> Sizes:
         activations_gb=tokens * config.num_hidden_layers * config.hidden_size * kept * width / 2 / 1e9,
         logits_gb=2 * tokens * config.vocab_size * 4 / 1e9,
     )
+
+
+def weights_dtype(model: ModelSettings) -> str:
+    """The name of PyTorch's type for the weights; `auto` looks at the hardware.
+
+    A processor without bfloat16 instructions emulates them, tens of times slower than float32.
+    """
+    if model.dtype != "auto":
+        return model.dtype
+    import torch
+
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # the only one there is
+    return "bfloat16" if torch.cuda.is_available() or supported() else "float32"
 
 
 def _config(recipe: SftRecipe | GrpoRecipe) -> Any:

@@ -15,6 +15,7 @@ from cluster_r1.errors import InputError
 from cluster_r1.training.examples import Example, RlExample, SftExample, read_examples
 from cluster_r1.training.recipe import GrpoRecipe, Recipe, SftRecipe
 from cluster_r1.training.row_filters import LengthReport, by_growing_size, within_length
+from cluster_r1.training.sizes import weights_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -152,7 +153,7 @@ def _base(
         return tiny_model(tokenizer, tiny.hidden, tiny.layers, tiny.context_tokens), tokenizer
     from cluster_r1.agents.models.base_weights import base_folder, load_model, load_tokenizer
 
-    dtype = getattr(torch, settings.dtype)
+    dtype = getattr(torch, weights_dtype(settings))
     folder = base_folder(settings.base)
     if not (folder / "adapter_config.json").exists():
         return load_model(folder, dtype), load_tokenizer(folder)
@@ -232,7 +233,7 @@ def trainer_arguments(recipe: SftRecipe | GrpoRecipe) -> dict[str, Any]:
         "seed": recipe.seed,
         "data_seed": recipe.seed,
         "activation_checkpointing": recipe.gradient_checkpointing,
-        "bf16": on_gpu and recipe.model.dtype == "bfloat16",
+        "bf16": on_gpu and weights_dtype(recipe.model) == "bfloat16",
         "use_cpu": not on_gpu,
         "dataloader_pin_memory": on_gpu,
         "report_to": "none",
