@@ -165,6 +165,30 @@ def grpo(
     _show_outcome(train_grpo(loaded, _say))
 
 
+@train_app.command("scorer")
+def scorer(
+    recipe: Annotated[str, _RECIPE],
+    overrides: Annotated[list[str] | None, _OVERRIDES] = None,
+    dry_run: Annotated[bool, _DRY_RUN] = False,
+) -> None:
+    """Teach a small model to answer an instruction for one text with a label (scenes)."""
+    _require_packages()
+    from cluster_r1.training.recipe import ScorerRecipe, load_recipe
+    from cluster_r1.training.stage import recipe_text
+
+    loaded = load_recipe(recipe, overrides or [], stage="scorer")
+    assert isinstance(loaded, ScorerRecipe)
+    from cluster_r1.training.scorer import choose_scenes, train_scorer
+
+    if dry_run:
+        train, held_out = choose_scenes(loaded)
+        typer.echo(f"{len(train)} scenes to train on, {len(held_out)} held out\n\n{recipe_text(loaded)}")
+        return
+    outcome = train_scorer(loaded, _say)
+    typer.echo(f"{outcome.steps} steps in {outcome.seconds:.0f} s, {outcome.peak_gb:.1f} GB at most")
+    typer.echo(f"in {outcome.folder}")
+
+
 @checkpoint_app.command("merge")
 def merge(folder: Path, target: Path) -> None:
     """Write an adapter FOLDER and its base as one model into TARGET."""

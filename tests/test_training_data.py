@@ -17,7 +17,7 @@ from cluster_r1.training.episode_files import split_families, write_episodes, wr
 from cluster_r1.training.episodes import EpisodeSettings, draw_episodes
 from cluster_r1.training.examples import RlExample, SftExample, read_examples, rl_example
 from cluster_r1.training.labelled import read_labelled
-from cluster_r1.training.recipe import GrpoRecipe, SftRecipe, load_recipe, shipped_recipes
+from cluster_r1.training.recipe import GrpoRecipe, ScorerRecipe, SftRecipe, load_recipe, shipped_recipes
 from cluster_r1.training.rewards import judge
 from cluster_r1.training.row_filters import by_growing_size, within_difficulty, within_length
 from cluster_r1.training.sizes import weights_dtype
@@ -234,19 +234,19 @@ def test_the_curriculum_grows() -> None:
 
 def test_every_shipped_recipe_and_attribute_file_can_be_read() -> None:
     recipes = [load_recipe(name) for name in shipped_recipes()]
-    assert {type(recipe) for recipe in recipes} == {SftRecipe, GrpoRecipe}
+    assert {type(recipe) for recipe in recipes} == {SftRecipe, GrpoRecipe, ScorerRecipe}
     assert {"tiny/sft", "smollm2-135m/grpo", "qwen2.5-7b/grpo-server"} <= set(shipped_recipes())
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("learning_rat=1", "unknown key 'learning_rat'. There are: model, data"),
+        ("learning_rat=1", "unknown key 'learning_rat'. There are: model, out"),
         ("model.lora={rank: 3}", "unknown key 'model.lora.rank'. There are: r, alpha"),
         ("steps=0", "steps: Input should be greater than or equal to 1"),
         ("model.think_tokens=maybe", "model.think_tokens"),
         ("steps", "'steps' is no key=value"),
-        ("stage=dpo", "stage is 'dpo': it must be sft or grpo"),
+        ("stage=dpo", "stage is 'dpo': it must be sft, grpo or scorer"),
     ],
 )
 def test_a_recipe_with_a_fault_is_refused_by_name(override: str, message: str) -> None:

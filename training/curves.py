@@ -29,6 +29,10 @@ _NAMES = {
     "ari": "ari",
     "k_error": "k_error",
     "singleton_rate": "singleton_rate",
+    "choice": "choice",
+    "question": "question",
+    "open": "open",
+    "contrast": "contrast",
 }
 """What the trainers log, and what it is called here."""
 
@@ -42,6 +46,12 @@ _PANELS = {
     "singleton_rate": "singleton rate",
     "length": "tokens an answer",
     "entropy": "entropy of a token",
+    "choice": "loss: choice of the label",
+    "question": "loss: heeding the question",
+    "open": "loss: saying the label unasked",
+    "contrast": "loss: contrast of states",
+    "ami_given": "AMI, labels given",
+    "ami_grouped": "AMI, number of groups given",
 }
 
 

@@ -17,7 +17,7 @@ from cluster_r1.training.callbacks import HeldOutCallback
 from cluster_r1.training.card import write_card
 from cluster_r1.training.curves import plot_curves
 from cluster_r1.training.evaluation import Means
-from cluster_r1.training.recipe import GrpoRecipe, SftRecipe
+from cluster_r1.training.recipe import GrpoRecipe, RunSettings, SftRecipe
 from cluster_r1.training.stage import Rows
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Outcome:
 
 
 @contextmanager
-def running(recipe: SftRecipe | GrpoRecipe) -> Iterator[None]:
+def running(recipe: RunSettings) -> Iterator[None]:
     """Explains memory that runs out.
 
     Raises:
@@ -61,7 +61,7 @@ def running(recipe: SftRecipe | GrpoRecipe) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
-        shorter = "data.max_tokens" if isinstance(recipe, SftRecipe) else "max_completion"
+        shorter = "max_completion" if isinstance(recipe, GrpoRecipe) else "the longest rows"
         raise InputError(
             f"memory ran out: lower batch (now {recipe.batch}; raise accumulate instead) or {shorter}, set "
             "gradient_checkpointing=true, or train adapters (model.lora); with another out=..."
@@ -82,8 +82,8 @@ def finish(
     outcome = Outcome(
         folder=recipe.out,
         steps=trainer.state.global_step,
-        seconds=_seconds(trainer),
-        peak_gb=_peak_gb(),
+        seconds=training_seconds(trainer),
+        peak_gb=peak_gb(),
         before=held_out.first,
         after=held_out.last,
         stopped_by_guard=stopped_by_guard,
@@ -131,14 +131,14 @@ def _hash_weights(folder: Path) -> str:
     return total.hexdigest()
 
 
-def _seconds(trainer: Any) -> float:
+def training_seconds(trainer: Any) -> float:
     return next(
         (entry["train_runtime"] for entry in reversed(trainer.state.log_history) if "train_runtime" in entry),
         0.0,
     )
 
 
-def _peak_gb() -> float:
+def peak_gb() -> float:
     import torch
 
     if torch.cuda.is_available():

@@ -90,8 +90,8 @@ class EvaluationSettings(Record):
     max_new_tokens: int = Field(default=2048, ge=1)
 
 
-class Recipe(Record):
-    """What both stages have.
+class RunSettings(Record):
+    """What all stages have.
 
     Attributes:
         out: folder for checkpoints, curves, samples and card.
@@ -102,12 +102,9 @@ class Recipe(Record):
         warmup: steps, or a share of them below 1.
         save_every: steps between checkpoints that a killed run goes on from.
         threads: of PyTorch on the CPU; None leaves it alone.
-        trl: further arguments of TRL's own configuration, by their names there.
     """
 
     model: ModelSettings
-    data: DataSettings
-    evaluation: EvaluationSettings = EvaluationSettings()
     out: Path
     seed: int = 0
     steps: int | None = Field(default=None, ge=1)
@@ -122,6 +119,17 @@ class Recipe(Record):
     log_every: int = Field(default=1, ge=1)
     gradient_checkpointing: bool = False
     threads: int | None = Field(default=None, ge=1)
+
+
+class Recipe(RunSettings):
+    """What SFT and GRPO have.
+
+    Attributes:
+        trl: further arguments of TRL's own configuration, by their names there.
+    """
+
+    data: DataSettings
+    evaluation: EvaluationSettings = EvaluationSettings()
     trl: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -182,7 +190,39 @@ class GrpoRecipe(Recipe):
     vllm: VllmSettings | None = None
 
 
-def load_recipe(name: str, overrides: Sequence[str] = (), stage: str | None = None) -> SftRecipe | GrpoRecipe:
+class ScorerLosses(Record):
+    """Weights of what the scorer is trained for; `scorer_losses` says what each is."""
+
+    choice: float = Field(default=1.0, ge=0)
+    question: float = Field(default=0.5, ge=0)
+    open: float = Field(default=0.3, ge=0)
+    contrast: float = Field(default=0.5, ge=0)
+
+
+class ScorerRecipe(RunSettings):
+    """A small model learns to answer an instruction for one text with a label.
+
+    A step takes `batch` texts of one scene and asks all its questions about each.
+
+    Attributes:
+        scenes: a folder of scenes; None: those that come with this package.
+        hold_out: names of scenes that are not trained on; held-out values in the curves come from them.
+        evaluate_every: steps between looks at them; 0: only before and after.
+    """
+
+    stage: Literal["scorer"]
+    scenes: Path | None = None
+    hold_out: tuple[str, ...] = ()
+    evaluate_every: int = Field(default=100, ge=0)
+    batch: int = Field(default=12, ge=2)
+    losses: ScorerLosses = ScorerLosses()
+
+
+AnyRecipe = SftRecipe | GrpoRecipe | ScorerRecipe
+_KINDS: dict[Any, type[AnyRecipe]] = {"sft": SftRecipe, "grpo": GrpoRecipe, "scorer": ScorerRecipe}
+
+
+def load_recipe(name: str, overrides: Sequence[str] = (), stage: str | None = None) -> AnyRecipe:
     """Read a recipe: a YAML file, or one that comes with this package, as `tiny/sft`.
 
     Args:
@@ -198,10 +238,9 @@ def load_recipe(name: str, overrides: Sequence[str] = (), stage: str | None = No
         _set(values, override)
     if stage is not None and values.get("stage") != stage:
         raise InputError(f"recipe {name} is for the stage {values.get('stage')!r}, not {stage!r}")
-    kinds: dict[Any, type[SftRecipe] | type[GrpoRecipe]] = {"sft": SftRecipe, "grpo": GrpoRecipe}
-    kind = kinds.get(values.get("stage"))
+    kind = _KINDS.get(values.get("stage"))
     if kind is None:
-        raise InputError(f"recipe {name}: stage is {values.get('stage')!r}: it must be sft or grpo")
+        raise InputError(f"recipe {name}: stage is {values.get('stage')!r}: it must be sft, grpo or scorer")
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -263,7 +302,7 @@ def _value(text: str) -> Any:
     return value
 
 
-def _first(error: ValidationError, kind: type[Recipe]) -> str:
+def _first(error: ValidationError, kind: type[RunSettings]) -> str:
     found = error.errors()[0]
     key = ".".join(map(str, found["loc"]))
     if found["type"] == "extra_forbidden":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +13,7 @@ import yaml
 
 from cluster_r1.errors import InputError
 from cluster_r1.training.examples import Example, RlExample, SftExample, read_examples
-from cluster_r1.training.recipe import GrpoRecipe, Recipe, SftRecipe
+from cluster_r1.training.recipe import GrpoRecipe, RunSettings, SftRecipe
 from cluster_r1.training.row_filters import LengthReport, by_growing_size, within_length
 from cluster_r1.training.sizes import weights_dtype
 
@@ -36,7 +36,7 @@ class Rows:
     lengths: LengthReport
 
 
-def claim_folder(recipe: SftRecipe | GrpoRecipe) -> None:
+def claim_folder(recipe: RunSettings) -> None:
     """Make the run's folder and store the recipe, unless it holds the run of another.
 
     Raises:
@@ -61,7 +61,7 @@ def _lasting(recipe: str) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in ("minutes", "threads")}
 
 
-def recipe_text(recipe: Recipe) -> str:
+def recipe_text(recipe: RunSettings) -> str:
     """The resolved recipe as YAML."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
@@ -121,7 +121,8 @@ def open_model(
             that is required.
     """
     settings = recipe.model
-    model, tokenizer = _base(recipe, train)
+    said = (turn.content for row in train for turn in (*row.prompt, *getattr(row, "completion", ())))
+    model, tokenizer = open_base(recipe, said)
     if tokenizer.chat_template is None:
         raise InputError(
             f"{settings.base} has no chat template, so it cannot be asked in messages: "
@@ -131,15 +132,23 @@ def open_model(
         tokenizer.pad_token = tokenizer.eos_token
     _care_for_think_tokens(recipe, model, tokenizer, say)
     if settings.lora and not hasattr(model, "peft_config"):
-        model = _with_adapter(recipe, model)
+        model = with_adapter(recipe, model)
     if recipe.gradient_checkpointing and hasattr(model, "enable_input_require_grads"):
         model.enable_input_require_grads()
     return model, tokenizer
 
 
-def _base(
-    recipe: SftRecipe | GrpoRecipe, train: Sequence[Example]
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def open_base(recipe: RunSettings, said: Iterable[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model that a recipe starts from, an adapter of an earlier stage included, and its tokenizer.
+
+    Args:
+        recipe: names the base.
+        said: what the tokenizer of `tiny` is made from.
+
+    Raises:
+        InputError: the base cannot be found.
+        MissingDependencyError: something it needs is not installed.
+    """
     import torch
 
     settings = recipe.model
@@ -147,7 +156,6 @@ def _base(
         from cluster_r1.training.tiny_model import tiny_model, tiny_tokenizer
 
         torch.manual_seed(recipe.seed)
-        said = (turn.content for row in train for turn in (*row.prompt, *getattr(row, "completion", ())))
         tiny = settings.tiny
         tokenizer = tiny_tokenizer(said, tiny.vocabulary)
         return tiny_model(tokenizer, tiny.hidden, tiny.layers, tiny.context_tokens), tokenizer
@@ -193,7 +201,7 @@ def _care_for_think_tokens(
             )
 
 
-def _with_adapter(recipe: SftRecipe | GrpoRecipe, model: PreTrainedModel) -> Any:
+def with_adapter(recipe: RunSettings, model: PreTrainedModel) -> Any:
     from peft import LoraConfig, get_peft_model
 
     lora = recipe.model.lora
@@ -213,7 +221,7 @@ def _with_adapter(recipe: SftRecipe | GrpoRecipe, model: PreTrainedModel) -> Any
     return adapted
 
 
-def trainer_arguments(recipe: SftRecipe | GrpoRecipe) -> dict[str, Any]:
+def trainer_arguments(recipe: RunSettings) -> dict[str, Any]:
     """What both stages pass to TRL."""
     import torch
 
@@ -267,7 +275,7 @@ def last_checkpoint(folder: Path) -> str | None:
     return str(whole[-1]) if whole else None
 
 
-def prepare_process(recipe: Recipe) -> None:
+def prepare_process(recipe: RunSettings) -> None:
     """As many threads as the recipe says, and no progress bars amid the lines that say how it goes."""
     import datasets
     import torch

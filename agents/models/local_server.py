@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from cluster_r1.errors import InputError, MissingDependencyError, ModelError
 
@@ -64,28 +65,50 @@ def start(weights: Path, context_tokens: int) -> LocalServer:
 
 @cache
 def _start(weights: Path, context_tokens: int) -> LocalServer:
+    params = parameters(weights, slots=SLOTS, context_tokens=context_tokens)
+    server = load(params)
+    _running.append(server)  # it stops when it is collected
+    return LocalServer(url=f"{server.listening_address}/v1", key=params.api_keys[0])
+
+
+_running: list[object] = []
+
+
+def parameters(weights: Path, *, slots: int, context_tokens: int) -> Any:
+    """Settings of llama.cpp for a server on a free loopback port, with a key of its own.
+
+    Args:
+        weights: a GGUF file.
+        slots: prompts under way at once.
+        context_tokens: of each of them.
+    """
     import xllamacpp
 
-    key = secrets.token_hex(16)
     params = xllamacpp.CommonParams()
     params.model.path = str(weights)
     params.hostnames = ["127.0.0.1"]
     params.port = 0
-    params.api_keys = [key]
-    params.n_parallel = SLOTS
-    params.n_ctx = context_tokens * SLOTS
+    params.api_keys = [secrets.token_hex(16)]
+    params.n_parallel = slots
+    params.n_ctx = context_tokens * slots
     params.n_gpu_layers = 0
     params.verbosity = -1
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = thread_count()
+    return params
+
+
+def load(params: Any) -> Any:
+    """A running server; it stops when it is collected.
+
+    Raises:
+        ModelError: llama.cpp cannot load the weights.
+    """
+    import xllamacpp
+
     try:
-        server = xllamacpp.Server(params)
+        return xllamacpp.Server(params)
     except RuntimeError as error:
-        raise ModelError(f"llama.cpp could not load {weights}: {error}") from error
-    _running.append(server)  # it stops when it is collected
-    return LocalServer(url=f"{server.listening_address}/v1", key=key)
-
-
-_running: list[object] = []
+        raise ModelError(f"llama.cpp could not load {params.model.path}: {error}") from error
 
 
 def thread_count() -> int:
