@@ -19,4 +19,5 @@ def label_scores(states: NDArray[np.float32], labels: NDArray[np.float32]) -> Sc
         labels: shape (labels, width), as of `ScorerModel.label_vectors`.
     """
     scores: Scores = states @ labels.T
-    return scores - scores.mean(axis=0, keepdims=True)
+    scores -= scores.mean(axis=0, keepdims=True)
+    return scores

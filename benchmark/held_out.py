@@ -11,7 +11,6 @@ number; `k found`: nothing.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from cluster_r1.agents.models.agglomerative import cluster_embeddings
 from cluster_r1.agents.models.scorer_model import ScorerModel
 from cluster_r1.agents.models.static_embedder import embed, unit_rows
 from cluster_r1.agents.scoring import label_scores
+from cluster_r1.json_lines import append_json_lines
 from cluster_r1.metrics import adjusted_mutual_info
 from cluster_r1.training.labelled import LabelledSet, read_labelled
 
@@ -95,7 +95,8 @@ def measure(labelled: LabelledSet, count: int, seeds: int, scorer: ScorerModel) 
 def interval(values: list[float]) -> tuple[float, float, float]:
     """Mean and the bounds of its 95 % bootstrap interval."""
     drawn = np.random.default_rng(0).choice(values, size=(2000, len(values))).mean(axis=1)
-    return float(np.mean(values)), *(float(bound) for bound in np.percentile(drawn, [2.5, 97.5]))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(np.mean(values)), float(low), float(high)
 
 
 def main() -> None:
@@ -107,7 +108,7 @@ def main() -> None:
     parser.add_argument("--adapter", type=Path, help="of the scorer; without one the base answers")
     parser.add_argument("--texts", type=int, default=150)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="write the records here (JSONL)")
+    parser.add_argument("--out", type=Path, help="add the records to this file (JSONL)")
     asked = parser.parse_args()
     scorer = ScorerModel(local_server.find_weights(), asked.adapter)
     records: list[dict[str, Any]] = []
@@ -120,8 +121,8 @@ def main() -> None:
             cells += [f"{value:.2f}" for value in record["ami"].values()]
             print(f"| {' | '.join(map(str, cells))} | {record['seconds']} |", flush=True)
             records.append(record)
-    if asked.out:
-        asked.out.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+            if asked.out:
+                append_json_lines(asked.out, [record])
     print_means(records)
 
 
