@@ -61,9 +61,10 @@ def running(recipe: RunSettings) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
-        shorter = "max_completion" if isinstance(recipe, GrpoRecipe) else "the longest rows"
+        shorter = "max_completion" if isinstance(recipe, GrpoRecipe) else "data.max_tokens"
+        of_length = f" or {shorter}" if isinstance(recipe, SftRecipe | GrpoRecipe) else ""
         raise InputError(
-            f"memory ran out: lower batch (now {recipe.batch}; raise accumulate instead) or {shorter}, set "
+            f"memory ran out: lower batch (now {recipe.batch}; raise accumulate instead){of_length}, set "
             "gradient_checkpointing=true, or train adapters (model.lora); with another out=..."
         ) from error
 
