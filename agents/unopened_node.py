@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.models.opening import presumed_context
 from cluster_r1.agents.models.specs import ModelSpec
 from cluster_r1.agents.reasoning_node import ALL_ROLES
 from cluster_r1.agents.role import Answered, Given, Role
+from cluster_r1.agents.scorer_node import ScorerNode
 from cluster_r1.errors import ModelError
 
 
@@ -18,11 +22,13 @@ class UnopenedNode:
         context_tokens: what is known of the model's context; else what is presumed.
     """
 
-    roles = frozenset(ALL_ROLES)
+    templates: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, spec: ModelSpec, context_tokens: int | None = None) -> None:
         self.spec = str(spec)
-        self.context_tokens = context_tokens or presumed_context(spec)
+        scores = spec.kind == "local" and not spec.name
+        self.roles = ScorerNode.roles if scores else ALL_ROLES
+        self.context_tokens = None if scores else context_tokens or presumed_context(spec)
 
     async def ask(
         self, role: Role[Given, Answered], given: Given, *, texts: int, round: int, ledger: Ledger

@@ -20,11 +20,7 @@ from typing import Any, Literal, cast
 from langchain_core.runnables import RunnableConfig
 
 from cluster_r1 import __version__
-from cluster_r1.agents.clustering.assigner import Assigner
-from cluster_r1.agents.clustering.critic import Critic
-from cluster_r1.agents.clustering.proposer import Proposer
-from cluster_r1.agents.clustering.refiner import Refiner
-from cluster_r1.agents.models import event_loop
+from cluster_r1.agents.models import event_loop, local_server
 from cluster_r1.agents.models.cache import ResponseCache, default_cache_path
 from cluster_r1.agents.models.opening import ModelOptions
 from cluster_r1.agents.models.retries import RetryPolicy
@@ -113,8 +109,8 @@ class ClusteringAgent:
             )
             store = None if cache is False else ResponseCache(Path(cache) if cache else default_cache_path())
             self._node = open_node(model, options, store, sample=seed)
-            if not model and not os.environ.get("CLUSTER_R1_MODEL") and self._node.spec == "embedding":
-                _warn_of_baseline()
+            if not model and not os.environ.get("CLUSTER_R1_MODEL"):
+                _tell_default(self._node.spec)
         else:
             self._node = model
 
@@ -268,7 +264,7 @@ class ClusteringAgent:
                 input_sha256=digest,
                 source=source,
                 versions=dict(_versions()),
-                templates=self._templates(),
+                templates=dict(self._node.templates),
                 rounds=tuple(output["rounds"]),
                 best_round=output["best_round"],
                 stop_reason=output["stop_reason"],
@@ -309,20 +305,21 @@ class ClusteringAgent:
                 output = event
         return cast(ClusteringOutput, output)
 
-    def _templates(self) -> dict[str, str]:
-        if self._node.context_tokens is None:
-            return {}  # a node that computes reads no prompts
-        roles = (Proposer(), Assigner(), Critic(), Refiner())
-        return {role.template_id: role.template.sha256 for role in roles if role.name in self._node.roles}
-
 
 @cache
-def _warn_of_baseline() -> None:
-    """Once a process: whoever named no model expects the instruction to be followed."""
-    _log.warning(
-        "no model named and no key set: using the embedding baseline, which groups by similar words and does "
-        "not follow the instruction. `cluster-r1 models` lists models that do"
-    )
+def _tell_default(spec: str) -> None:
+    """Once a process: whoever named no model should know how much to expect of what runs instead."""
+    if spec == "embedding":
+        _log.warning(
+            "no model named and no key set: using the embedding baseline, which groups by similar words and "
+            "does not follow the instruction. A small model that does: %s",
+            " && ".join(local_server.missing_commands()),
+        )
+    elif spec == "local":
+        _log.warning(
+            "no model named and no key set: using the small local model, which follows the instruction "
+            "roughly. `cluster-r1 models` lists better ones"
+        )
 
 
 def _digest(texts: Sequence[Text]) -> str:

@@ -17,17 +17,20 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from cluster_r1.agents.clustering.scorer import TEMPLATE_ID as SCORER_TEMPLATE
 from cluster_r1.agents.embedding_node import SHARED_WORDS
 from cluster_r1.agents.models import base_weights, local_server
 from cluster_r1.agents.models.specs import ModelSpec
 from cluster_r1.agents.opening import default_spec
+from cluster_r1.agents.scorer_node import ANSWERS
+from cluster_r1.checkpoints import CARD, scorer_folder
 from cluster_r1.errors import InputError
 from cluster_r1.notebook import counted
 
 if TYPE_CHECKING:
     from cluster_r1.agent import Progress
     from cluster_r1.result import ClusteringResult
-    from cluster_r1.types import Cluster
+    from cluster_r1.types import Cluster, Usage
 
 _STOPPED = {
     "accepted": "the critic accepted round {round}",
@@ -83,6 +86,9 @@ def show_models() -> None:
         table.add_row(spec, what, "[green]ready[/green]" if not missing else f"needs: {escape(missing)}")
     console = Console()
     console.print(table)
+    console.print(
+        f"The card of local: {escape(str(scorer_folder() / CARD))}", soft_wrap=True, highlight=False
+    )
     try:
         ModelSpec.parse(default_spec())
     except InputError as error:
@@ -132,7 +138,7 @@ def _add_row(
 
 def _description(cluster: Cluster) -> str:
     """What belongs in a cluster, unless that is no more than the words of its name."""
-    return "" if cluster.description.startswith(SHARED_WORDS) else cluster.description
+    return "" if cluster.description.startswith((SHARED_WORDS, ANSWERS)) else cluster.description
 
 
 def _example(text: str, before: str) -> Text:
@@ -155,12 +161,19 @@ def _summary(result: ClusteringResult, column: str | None) -> str:
         why = "no review, the baseline groups by similar words, whatever the instruction"
     parts = [f"{info.model}: {why}"]
     if usage.calls or usage.saved_calls:
-        spent = f"{usage.calls} calls, {usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
-        saved = f" ({usage.saved_calls} more from the cache)" if usage.saved_calls else ""
-        parts.append(spent + saved)
+        parts.append(_spent(usage, reads=SCORER_TEMPLATE in info.templates))
     source = f" (column {column})" if column else ""
     first = f"{counted(result)}{source} · {info.seconds['total']:.1f} s"
     return escape(f"{first}\n{' · '.join(parts)}")
+
+
+def _spent(usage: Usage, *, reads: bool) -> str:
+    """What the model did: a scorer reads each text by itself and writes nothing."""
+    if reads:
+        spent = f"{usage.calls} texts read, {usage.input_tokens:,} tokens"
+    else:
+        spent = f"{usage.calls} calls, {usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
+    return spent + (f" ({usage.saved_calls} more from the cache)" if usage.saved_calls else "")
 
 
 def _models() -> list[tuple[str, str, str]]:
@@ -168,10 +181,14 @@ def _models() -> list[tuple[str, str, str]]:
     local = " && ".join(local_server.missing_commands())
     return [
         ("embedding", "static embedder, k inferred; groups by words, not by the instruction", ""),
-        ("local", "SmolLM2-135M-Instruct in this process (llama.cpp, CPU); too small to group well", local),
+        (
+            "local",
+            "small model trained by this project to follow the instruction, in this process on the CPU",
+            local,
+        ),
         (
             "local:<file.gguf>",
-            "any GGUF file in this process",
+            "any GGUF file in this process, a model or an adapter of the scorer",
             " && ".join(local_server.missing_commands("named")),
         ),
         (

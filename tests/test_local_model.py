@@ -1,4 +1,4 @@
-"""The real local model: SmolLM2-135M in this process. Its answers are poor; the cover must be exact."""
+"""A real model that writes, in this process: SmolLM2-135M. Its answers are poor; the cover must be exact."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cluster_r1.agents.models import local_server
 from cluster_r1.errors import InputError
 from tests.conftest import EXAMPLES
 
+CHAT = f"local:{local_server.find_weights()}"
 TEXTS = [
     "The parcel never came",
     "My invoice shows the wrong sum",
@@ -24,7 +25,7 @@ TEXTS = [
 
 
 def test_it_groups_real_texts_into_an_exact_cover(tmp_path: Path) -> None:
-    result = ClusteringAgent("local", rounds=1).cluster(TEXTS, "by kind of problem")
+    result = ClusteringAgent(CHAT, rounds=1).cluster(TEXTS, "by kind of problem")
     placed = {assignment.text_id for assignment in result.assignments}
     outside = {text.text_id for text in result.unassigned}
     assert placed | outside == {text.id for text in result.texts}
@@ -36,7 +37,7 @@ def test_it_groups_real_texts_into_an_exact_cover(tmp_path: Path) -> None:
 
 def test_the_command_line_runs_it_and_repeats_it_from_the_cache(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cluster_r1", "cluster", str(EXAMPLES / "support_messages.csv")]
-    options = ["--limit", "8", "--by", "tone", "--model", "local", "--rounds", "0", "--out", "o"]
+    options = ["--limit", "8", "--by", "tone", "--model", CHAT, "--rounds", "0", "--out", "o"]
     first = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     written = (tmp_path / "o" / "assignments.csv").read_bytes()
@@ -48,7 +49,7 @@ def test_the_command_line_runs_it_and_repeats_it_from_the_cache(tmp_path: Path) 
 def test_more_texts_than_its_context_holds_are_refused() -> None:
     texts = [f"message number {n} {'about a parcel that is late ' * 8}" for n in range(200)]
     with pytest.raises(InputError, match=r"context of 8192 tokens: they need .*--limit"):
-        ClusteringAgent("local").cluster(texts, "by problem")
+        ClusteringAgent(CHAT).cluster(texts, "by problem")
 
 
 def test_only_who_has_the_key_may_ask_the_server() -> None:

