@@ -9,7 +9,7 @@ import numpy as np
 from cluster_r1.agents.distinctive_words import NO_WORDS, plain_name
 from cluster_r1.agents.scoring import Floats
 
-_NAME_WORDS = 3
+_NAME_WORDS, _NAME_LENGTH = 3, 26  # the third word is left out where it makes a name long
 _STEM = 4  # letters that words of one stem share at least
 
 
@@ -47,12 +47,15 @@ def group_names(listed: Sequence[Sequence[str]]) -> list[str]:
     taken: set[str] = set()
     for words in listed:
         fresh = [word for word in words if word not in taken] or list(words)
-        base = name = ", ".join(fresh[:_NAME_WORDS]) or NO_WORDS
+        chosen = fresh[:_NAME_WORDS]
+        if len(", ".join(chosen)) > _NAME_LENGTH:
+            chosen = chosen[:-1]
+        base = name = ", ".join(chosen) or NO_WORDS
         number = 1
         while plain_name(name) in map(plain_name, names):
             number += 1
             name = f"{base} ({number})"
-        taken.update(fresh[:_NAME_WORDS])
+        taken.update(chosen)
         names.append(name)
     return names
 

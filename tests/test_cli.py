@@ -35,7 +35,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 def test_a_csv_becomes_groups_reasons_and_a_table(tmp_path: Path) -> None:
     done = run("cluster", MESSAGES, "--by", "product", "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "embedding baseline" in done.stderr
+    assert "using the small local model" in done.stderr
     assert "results: out" in done.stdout
     assert "clusters of 180 texts" in done.stdout
     rows = rows_of(tmp_path / "out")
@@ -44,7 +44,7 @@ def test_a_csv_becomes_groups_reasons_and_a_table(tmp_path: Path) -> None:
     clusters = json.loads((tmp_path / "out" / "clusters.json").read_text())["clusters"]
     assert sum(cluster["size"] for cluster in clusters) == 180
     info = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert info["model"] == "embedding"
+    assert info["model"] == "local"
     assert len(info["input_sha256"]) == 64
     assert ClusteringResult.load(tmp_path / "out").n_clusters == len(clusters)
 
@@ -234,7 +234,9 @@ def test_the_table_is_compact_and_says_which_column_was_read(tmp_path: Path) -> 
     clusters = json.loads((tmp_path / "o" / "clusters.json").read_text())["clusters"]
     assert len(lines) <= len(clusters) + 8
     assert "180 texts (column message)" in done.stdout
-    assert "Shared words" not in done.stdout
+    assert "The model answers" not in done.stdout
+    words = run("cluster", MESSAGES, "--by", "product", "--model", "embedding", "--out", "e", cwd=tmp_path)
+    assert "Shared words" not in words.stdout
     assert "no review" in done.stdout
     one = run("cluster", "-", "--by", "x", "--out", "p", cwd=tmp_path, input="hello\n")
     assert "1 cluster of 1 text ·" in one.stdout

@@ -99,7 +99,7 @@ def test_texts_are_read_within_the_budget_and_what_was_read_stays(tmp_path: Path
     texts = [f"{text[0]}, said number {number}" for number in range(6) for text in TEXTS]
     cache = tmp_path / "answers.sqlite"
     with pytest.raises(BudgetError, match="the proposer needs about"):
-        ClusteringAgent("local", budget_tokens=2_000, cache=cache).cluster(texts, "by topic")
+        ClusteringAgent("local", budget_tokens=1_200, cache=cache).cluster(texts, "by topic")
     result = ClusteringAgent("local", cache=cache).cluster(texts, "by topic")
     assert result.usage.saved_calls == 32
     assert result.usage.calls == len(texts) - 32 + 3
