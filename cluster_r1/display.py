@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +29,7 @@ from cluster_r1.notebook import counted
 
 if TYPE_CHECKING:
     from cluster_r1.agent import Progress
+    from cluster_r1.benchmark.results import Results
     from cluster_r1.result import ClusteringResult
     from cluster_r1.types import Cluster, Usage
 
@@ -226,3 +227,43 @@ def _join(*missing: str) -> str:
 def _clip(text: str, length: int = 120) -> str:
     text = " ".join(text.split())
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def show_tasks(described: Sequence[Mapping[str, object]]) -> None:
+    """Tasks as a table, a line each where the terminal is wide enough."""
+    table = _table(f"{len(described)} tasks")
+    table.add_column("name", style="bold", overflow="fold")
+    table.add_column("split")
+    table.add_column("texts", justify="right")
+    table.add_column("k", justify="right")
+    table.add_column("instruction", ratio=1)
+    for task in described:
+        values = (task["name"], task["split"], task["n"], task["k"], task["instruction"])
+        table.add_row(*(escape(str(value)) for value in values))
+    Console().print(table)
+
+
+def show_leaderboards(results: Results, as_markdown: str) -> None:
+    """A leaderboard for each panel; Markdown where the output is no terminal, since it will be kept."""
+    console = Console()
+    if not console.is_terminal:
+        console.print(as_markdown, soft_wrap=True, highlight=False, markup=False)
+        return
+    for panel, systems in results.panels.items():
+        table = _table(f"k {'given' if panel == 'given' else 'to be found'}, {len(results.tasks)} tasks")
+        table.add_column("system", style="bold", overflow="fold")
+        for name in ("AMI", "95 %", "no topics", "topics", "k error", "gap", "seconds"):
+            table.add_column(name, justify="right")
+        for system in systems:
+            values = [
+                system.not_topical,
+                system.topical,
+                *map(system.means.get, ("k_error", "gap", "seconds")),
+            ]
+            table.add_row(
+                escape(system.system),
+                f"{system.ami:.2f}",
+                f"{system.low:.2f} to {system.high:.2f}",
+                *("–" if value is None else f"{value:.2f}" for value in values),
+            )
+        console.print(table)

@@ -105,6 +105,58 @@ def singleton_rate(predicted: Labels) -> float:
     return sum(size == 1 for size in Counter(predicted).values()) / len(predicted)
 
 
+def pairwise_f1(reference: Labels, predicted: Labels) -> float:
+    """F1 in [0, 1] over pairs of texts: precision and recall of "these two belong together".
+
+    Where neither partition joins any two texts, 1. Not adjusted for chance; large clusters dominate.
+
+    Raises:
+        ValueError: there are no labels, or not equally many.
+    """
+    return _Contingency.of(reference, predicted).pairwise_f1()
+
+
+def bcubed_f1(reference: Labels, predicted: Labels) -> float:
+    """F1 in (0, 1] of BCubed precision and recall: each text's share of its cluster that is of its kind.
+
+    Bagga & Baldwin, COLING-ACL 1998; each text counts equally, itself among its own kind, so that singletons
+    have precision 1.
+
+    Raises:
+        ValueError: there are no labels, or not equally many.
+    """
+    _Contingency.check(reference, predicted)
+    rows, columns = Counter(reference), Counter(predicted)
+    cells = Counter(zip(reference, predicted, strict=True)).items()
+    precision = sum(shared * shared / columns[column] for (_, column), shared in cells)
+    recall = sum(shared * shared / rows[row] for (row, _), shared in cells)
+    return 2 * precision * recall / (precision + recall) / len(reference)
+
+
+def hungarian_accuracy(reference: Labels, predicted: Labels) -> float:
+    """Share of the texts in (0, 1] that are right under the best one-to-one match of clusters.
+
+    Kuhn, Naval Research Logistics Quarterly 2 (1955); clusters left over when their numbers differ are wrong.
+
+    Raises:
+        ValueError: there are no labels, or not equally many.
+    """
+    import numpy as np
+    from scipy.optimize import linear_sum_assignment
+
+    _Contingency.check(reference, predicted)
+    rows, columns = _numbered(reference), _numbered(predicted)
+    table = np.zeros((max(rows) + 1, max(columns) + 1), dtype=np.intp)
+    np.add.at(table, (rows, columns), 1)
+    return float(table[linear_sum_assignment(table, maximize=True)].sum() / len(rows))
+
+
+def _numbered(labels: Labels) -> list[int]:
+    """Labels as numbers from 0 on."""
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(label, len(numbers)) for label in labels]
+
+
 class _Contingency(NamedTuple):
     """How many texts each pair of clusters shares: all that the measures need to know.
 
@@ -120,13 +172,17 @@ class _Contingency(NamedTuple):
     columns: tuple[int, ...]
     cells: tuple[int, ...]
 
-    @classmethod
-    def of(cls, reference: Labels, predicted: Labels) -> _Contingency:
+    @staticmethod
+    def check(reference: Labels, predicted: Labels) -> None:
         if not len(reference) or len(reference) != len(predicted):
             raise ValueError(
                 "two labellings of the same texts are needed, "
                 f"not {len(reference)} and {len(predicted)} labels"
             )
+
+    @classmethod
+    def of(cls, reference: Labels, predicted: Labels) -> _Contingency:
+        cls.check(reference, predicted)
         return cls(
             n=len(reference),
             rows=tuple(Counter(reference).values()),
@@ -163,6 +219,10 @@ class _Contingency(NamedTuple):
 
     def k_error(self) -> float:
         return abs(len(self.columns) - len(self.rows)) / len(self.rows)
+
+    def pairwise_f1(self) -> float:
+        pairs = _pairs(self.rows) + _pairs(self.columns)
+        return 2 * _pairs(self.cells) / pairs if pairs else 1.0
 
     def singleton_rate(self) -> float:
         return self.columns.count(1) / self.n

@@ -23,7 +23,7 @@ class Task(Record):
         paraphrases: other wordings of the instruction, with the same reference.
         texts: what is grouped.
         reference: the true label of each text, by its id.
-        split: `train`, `validation` or `test`.
+        split: `train`, `validation`, `development` or `test`.
         meta: what else is known, e.g. attribute, licence.
     """
 
@@ -54,6 +54,10 @@ class Task(Record):
     def k(self) -> int:
         """How many clusters the reference has."""
         return len(set(self.labels))
+
+    def first(self, count: int) -> Task:
+        """The task with its first texts only."""
+        return self.model_copy(update={"texts": self.texts[:count]})
 
 
 def read_tasks(path: Path) -> list[Task]:

@@ -1,4 +1,4 @@
-"""The commands of whoever trains and measures: data, train, checkpoint, serve, bench."""
+"""The commands of whoever trains and measures: data, train, checkpoint, serve."""
 
 from __future__ import annotations
 
@@ -229,42 +229,6 @@ def serve(
     if program is None:
         raise MissingDependencyError('serving needs vLLM: pip install "cluster-r1[serve]"')
     os.execv(program, command)
-
-
-def bench(
-    tasks: Annotated[list[Path], typer.Argument(help="Task files (tasks.jsonl).")],
-    model: Annotated[str, typer.Option(help="Which model; see `cluster-r1 models`.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Write the results here, one task a line.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N tasks of each file.")] = None,
-    true_k: Annotated[bool, typer.Option("--true-k", help="Tell the model the number of clusters.")] = False,
-    rounds: Annotated[int, typer.Option(min=0, help="How often a clustering may be refined.")] = 2,
-    card: Annotated[bool, typer.Option("--card", help="Add the table to the checkpoint's card.")] = False,
-) -> None:
-    """Measure a model on TASKS: agreement with the reference, calls, tokens, seconds."""
-    from cluster_r1.agent import ClusteringAgent
-    from cluster_r1.benchmark.runner import run_tasks, table
-    from cluster_r1.json_lines import write_json_lines
-    from cluster_r1.task import read_tasks
-
-    asked = [task for file in tasks for task in read_tasks(file)[:limit]]
-    checkpoint = Path(model.removeprefix("checkpoint:"))
-    if card and not (model.startswith("checkpoint:") and (checkpoint / "README.md").is_file()):
-        raise InputError("--card adds to the card of a checkpoint: name one with --model checkpoint:<folder>")
-    agent = ClusteringAgent(model, rounds=rounds)
-    results = []
-    for result in run_tasks(agent, asked, true_k=true_k):
-        results.append(result)
-        _say(f"{len(results)} of {len(asked)}: {result.task}: AMI {result.ami:.2f}, {result.seconds:.1f} s")
-    shown = f"{agent.model}, {'k given' if true_k else 'k discovered'}\n\n{table(results)}"
-    typer.echo(shown)
-    if card:
-        from cluster_r1.training.card import append_section
-
-        append_section(checkpoint, "Bench", shown)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_json_lines(out, [result.record() for result in results])
-        typer.echo(f"\nresults: {out}")
 
 
 def _range(option: str, text: str, least: int) -> tuple[int, int]:

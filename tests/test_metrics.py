@@ -18,7 +18,10 @@ from cluster_r1.metrics import (
     adjusted_mutual_info,
     adjusted_rand,
     agreement,
+    bcubed_f1,
+    hungarian_accuracy,
     k_error,
+    pairwise_f1,
     singleton_rate,
     v_measure,
 )
@@ -105,6 +108,68 @@ def adjusted_by_enumeration(
     if math.isclose(best, expected, abs_tol=1e-9):
         return None
     return (index(reference, predicted) - expected) / (best - expected)
+
+
+def pairwise_f1_by_pairs(reference: Sequence[int], predicted: Sequence[int]) -> float:
+    """Over all pairs, from precision and recall."""
+    hit = pairs_together(reference, predicted)
+    predicted_pairs, true_pairs = pairs_together(predicted, predicted), pairs_together(reference, reference)
+    if not predicted_pairs + true_pairs:
+        return 1.0
+    if not hit:
+        return 0.0
+    precision, recall = hit / predicted_pairs, hit / true_pairs
+    return 2 * precision * recall / (precision + recall)
+
+
+def bcubed_by_texts(reference: Sequence[int], predicted: Sequence[int]) -> float:
+    """Text by text, from the sets that it stands in."""
+    n = range(len(reference))
+    true = [{j for j in n if reference[j] == reference[i]} for i in n]
+    found = [{j for j in n if predicted[j] == predicted[i]} for i in n]
+    precision = sum(len(true[i] & found[i]) / len(found[i]) for i in n) / len(reference)
+    recall = sum(len(true[i] & found[i]) / len(true[i]) for i in n) / len(reference)
+    return 2 * precision * recall / (precision + recall)
+
+
+def accuracy_by_matching(reference: Sequence[int], predicted: Sequence[int]) -> float:
+    """Over all one-to-one matches of clusters."""
+    rows, columns = sorted(set(reference)), sorted(set(predicted))
+    spare = [None] * len(rows)
+    cells = Counter(zip(reference, predicted, strict=True))
+    best = max(
+        sum(cells[row, column] for row, column in zip(rows, chosen, strict=True))
+        for chosen in permutations([*columns, *spare], len(rows))
+    )
+    return best / len(reference)
+
+
+@pytest.mark.parametrize(
+    ("measure", "brute_force"),
+    [
+        (pairwise_f1, pairwise_f1_by_pairs),
+        (bcubed_f1, bcubed_by_texts),
+        (hungarian_accuracy, accuracy_by_matching),
+    ],
+)
+@settings(max_examples=60, deadline=None)
+@given(pair=pairs(most=5))
+@example(pair=([0], [0]))
+@example(pair=([0, 1, 2], [0, 0, 0]))
+@example(pair=([0, 0, 0], [0, 1, 2]))
+def test_measures_of_overlap_are_what_their_definitions_say(
+    measure: Measure, brute_force: Measure, pair: Pair
+) -> None:
+    assert measure(*pair) == pytest.approx(brute_force(*pair), abs=1e-9)
+
+
+def test_measures_of_overlap_have_the_values_of_a_worked_example() -> None:
+    reference, predicted = "aaabbc", "xxyyyz"
+    # Pairs: 2 shared of 4 predicted and 4 true. Matched: aa, bb, c.
+    assert pairwise_f1(reference, predicted) == pytest.approx(0.5)
+    assert hungarian_accuracy(reference, predicted) == pytest.approx(5 / 6)
+    # Precision (2 + 1/3 + 4/3 + 1) / 6, recall (4/3 + 1/3 + 2 + 1) / 6.
+    assert bcubed_f1(reference, predicted) == pytest.approx(14 / 18)
 
 
 @settings(max_examples=60, deadline=None)
@@ -235,7 +300,9 @@ def test_labels_of_any_kind_can_be_mixed() -> None:
     assert adjusted_mutual_info(reference, [0, 1, 2, 3, 0]) == 1.0
 
 
-@pytest.mark.parametrize("measure", [*MEASURES.values(), agreement])
+@pytest.mark.parametrize(
+    "measure", [*MEASURES.values(), agreement, pairwise_f1, bcubed_f1, hungarian_accuracy]
+)
 @pytest.mark.parametrize(("reference", "predicted"), [("", ""), ("ab", "a"), ("a", "ab"), ("", "a")])
 def test_labellings_that_cannot_be_compared_are_refused(
     measure: Callable[[str, str], object], reference: str, predicted: str

@@ -17,7 +17,9 @@ import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from cluster_r1 import ClusteringAgent
-from cluster_r1.benchmark.runner import run_tasks, table
+from cluster_r1.benchmark.results import results_of
+from cluster_r1.benchmark.runner import plan, read_answers, run_jobs
+from cluster_r1.benchmark.systems.registry import open_systems
 from cluster_r1.errors import InputError
 from cluster_r1.graphs.tracing import read_trace
 from cluster_r1.json_lines import read_json_lines
@@ -128,12 +130,14 @@ def test_the_agent_runs_on_the_checkpoint_and_the_trace_names_it(chain: Chain, t
     assert result.stop_reason == "no_critic"  # it was not trained to criticise
 
 
-def test_the_bench_measures_the_checkpoint(chain: Chain) -> None:
+def test_the_bench_measures_the_checkpoint(chain: Chain, tmp_path: Path) -> None:
     tasks = read_tasks(chain.folder / "episodes" / "validation" / "tasks.jsonl")[:2]
-    results = list(run_tasks(ClusteringAgent(f"checkpoint:{chain.grpo.folder}"), tasks))
-    assert [result.task for result in results] == [task.id for task in tasks]
-    assert all(-1 <= result.ami <= 1 and result.calls >= 1 for result in results)
-    assert "| mean of 2 |" in table(results)
+    systems = open_systems(["agent"], [f"checkpoint:{chain.grpo.folder}"])
+    outcome = run_jobs(plan(tasks, systems, ["discover"]), tmp_path)
+    assert (outcome.asked, outcome.failed) == (2, {})
+    (measured,) = results_of(tasks, read_answers(tmp_path).values()).panels["discover"]
+    assert {row.task for row in measured.tasks} == {task.id for task in tasks}
+    assert all(row.low <= row.ami <= row.high and row.calls >= 1 for row in measured.tasks)
 
 
 def test_the_card_says_what_it_was_made_of(chain: Chain) -> None:
@@ -143,7 +147,7 @@ def test_the_card_says_what_it_was_made_of(chain: Chain) -> None:
         assert fact in card, fact
 
 
-def test_the_bench_adds_its_table_to_the_card(chain: Chain) -> None:
+def test_the_bench_adds_its_table_to_the_card(chain: Chain, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
     from cluster_r1.cli import app
@@ -151,11 +155,12 @@ def test_the_bench_adds_its_table_to_the_card(chain: Chain) -> None:
     tasks = str(chain.folder / "episodes" / "validation" / "tasks.jsonl")
     spec = f"checkpoint:{chain.grpo.folder}"
     for _ in range(2):
-        done = CliRunner().invoke(app, ["bench", tasks, "--model", spec, "--limit", "1", "--card"])
+        given = ["--tasks", tasks, "--first", "1", "--model", spec, "--out", str(tmp_path / "bench")]
+        done = CliRunner().invoke(app, ["bench", "run", *given, "--card"])
         assert done.exit_code == 0, done.output
     card = (chain.grpo.folder / "README.md").read_text(encoding="utf-8")
     assert card.count("## Bench") == 1
-    assert "| mean of 1 |" in card
+    assert f"| agent@{spec} |" in card
 
 
 @pytest.mark.parametrize(("v_rises", "stops"), [(True, True), (False, False)])

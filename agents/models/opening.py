@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.language_models.chat_models import BaseChatModel
 
@@ -36,6 +36,7 @@ class ModelOptions:
         context_tokens: overrides what is known of the model's context.
         timeout: seconds a single call may take.
         concurrency: calls under way at once.
+        reasoning: False tells the model not to think before it answers; None leaves it to the model.
     """
 
     temperature: float | None = None
@@ -43,15 +44,19 @@ class ModelOptions:
     timeout: float = 600.0
     concurrency: int = 64
     retries: RetryPolicy = field(default_factory=RetryPolicy)
+    reasoning: Literal[False] | None = None
 
 
 def open_model(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | None) -> ReasoningChatModel:
     """The chat model behind a spec string; any kind but `embedding`.
 
     Raises:
-        InputError: a key, package, file or server that it needs is missing; the message says which.
+        InputError: a key, package, file or server that it needs is missing, or it cannot be told not to
+            reason; the message says which.
         ModelError: a vLLM server cannot be reached.
     """
+    if options.reasoning is False:
+        _thinking(spec, options)  # refused at once where it cannot be
     match spec.kind:
         case "hosted":
             return _hosted(spec, options, cache)
@@ -87,7 +92,7 @@ def _hosted(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | None)
         spec=str(spec),
         open_client=open_client,
         constrains=is_openai,
-        parameters=_parameters(options),
+        parameters={**_parameters(options), **_thinking(spec, options)},
         identity={"endpoint": os.environ.get("OPENAI_BASE_URL", "")} if is_openai else {},
         context_tokens=options.context_tokens or _profiled_context(open_client(False)),
         cache_=cache,
@@ -103,7 +108,7 @@ def _vllm(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | None) -
         open_client=partial(_open_openai, spec.name, spec.url, key, options),
         constrains=True,
         sends_seed=True,
-        parameters=_parameters(options),
+        parameters={**_parameters(options), **_thinking(spec, options)},
         context_tokens=options.context_tokens or _served_context(spec, key),
         cache_=cache,
         retries=options.retries,
@@ -203,6 +208,17 @@ def _open_provider(spec: ModelSpec, options: ModelOptions, closes: bool) -> Base
 
 def _parameters(options: ModelOptions) -> dict[str, Any]:
     return {} if options.temperature is None else {"temperature": options.temperature}
+
+
+def _thinking(spec: ModelSpec, options: ModelOptions) -> dict[str, Any]:
+    """What tells a model not to think: chat templates have a switch, OpenAI's models a least effort."""
+    if options.reasoning is None:
+        return {}
+    if spec.kind == "vllm":
+        return {"chat_template_kwargs": {"enable_thinking": False}}
+    if spec.kind == "hosted" and spec.provider == "openai":
+        return {"reasoning_effort": "minimal"}
+    raise InputError(f"{spec} cannot be told not to reason. Models of OpenAI or on a vLLM server can")
 
 
 def _profiled_context(client: BaseChatModel) -> int:

@@ -228,6 +228,7 @@ class FakeOpenAI:
     async def _listen(self, port: int) -> None:
         app = web.Application(client_max_size=2**28)
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_post("/v1/embeddings", self._embed)
         app.router.add_get("/v1/models", self._models)
         self._runner = runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
@@ -237,6 +238,15 @@ class FakeOpenAI:
 
     async def _models(self, request: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": "fake", "max_model_len": self.max_model_len}]})
+
+    async def _embed(self, request: web.Request) -> web.Response:
+        """Counts of characters, so that texts of the same letters are alike."""
+        body = await request.json()
+        self.requests.append(body)
+        rows = [[float(text.count(chr(code))) for code in range(97, 123)] for text in body["input"]]
+        data = [{"object": "embedding", "index": n, "embedding": row} for n, row in enumerate(rows)]
+        usage = {"prompt_tokens": 1, "total_tokens": 1}
+        return web.json_response({"object": "list", "data": data, "model": body["model"], "usage": usage})
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
