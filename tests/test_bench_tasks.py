@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from cluster_r1.benchmark.report import write_report
 from cluster_r1.benchmark.task_card import card, second_reader_kappa
 from cluster_r1.benchmark.task_sets import SPLITS, findings, named_tasks, shipped_tasks, tasks_folder
 from cluster_r1.cli import app
@@ -92,3 +94,11 @@ def test_tasks_are_listed_and_named() -> None:
         "dialogue/topic",
     ]
     assert named_tasks([]) == TEST
+
+
+def test_the_published_results_are_those_of_the_published_answers(tmp_path: Path) -> None:
+    published = Path(__file__).parent.parent / "benchmark" / "results"
+    (tmp_path / "answers.jsonl").write_bytes((published / "answers.jsonl").read_bytes())
+    write_report(tmp_path)
+    for name in ("results.json", "table.md", "index.html"):
+        assert (tmp_path / name).read_bytes() == (published / name).read_bytes(), name
