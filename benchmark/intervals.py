@@ -9,6 +9,7 @@ statistic over subsets of m of n texts, times m / (n - m), estimates its varianc
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -49,9 +50,12 @@ class Comparison:
     p: float
 
 
-def halves(texts: int, seed: int = 0) -> list[Positions]:
-    """`HALVES` random halves of so many positions, sorted. Equal arguments give equal halves."""
-    random = np.random.default_rng([seed, texts])
+def halves(texts: int, corpus: str = "") -> list[Positions]:
+    """`HALVES` random halves of so many positions, sorted.
+
+    Tasks over the same texts of a corpus get the same halves, other corpora others.
+    """
+    random = np.random.default_rng([zlib.crc32(corpus.encode()), texts])
     return [np.sort(random.permutation(texts)[: max(1, texts // 2)]) for _ in range(HALVES)]
 
 

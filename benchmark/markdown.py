@@ -46,6 +46,7 @@ def _leaderboard(systems: Sequence[SystemResult]) -> str:
     rows = [
         [
             system.system,
+            str(len(system.tasks)),
             f"{_number(system.ami)} [{_number(system.low)}, {_number(system.high)}]",
             _number(system.not_topical),
             _number(system.topical),
@@ -53,7 +54,7 @@ def _leaderboard(systems: Sequence[SystemResult]) -> str:
         ]
         for system in systems
     ]
-    return _table(["system", "AMI", "no topics", "topics", *_MEASURES], rows)
+    return _table(["system", "tasks", "AMI", "no topics", "topics", *_MEASURES], rows)
 
 
 def _measure(name: str, value: float | None) -> str:

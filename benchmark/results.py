@@ -129,9 +129,8 @@ def results_of(tasks: Sequence[Task], answers: Iterable[StoredAnswer]) -> Result
     """
     by_panel: dict[Panel, dict[str, dict[str, list[StoredAnswer]]]] = defaultdict(dict)
     known = {task.id: task for task in tasks}
-    digests = {task.id: task_digest(task) for task in tasks}
     for answer in answers:
-        if answer.asked == digests.get(answer.task):
+        if answer.task in known and answer.asked == task_digest(known[answer.task], answer.panel):
             found = by_panel[answer.panel].setdefault(answer.system, defaultdict(list))
             found[answer.task].append(answer)
     by_panel = {panel: with_main for panel, systems in by_panel.items() if (with_main := _answered(systems))}
@@ -209,9 +208,9 @@ def _system(
 
 
 def _score(task: Task, answer: StoredAnswer, others: Mapping[str, list[str]]) -> tuple[Scores, list[float]]:
-    """Its scores, and its AMI on halves of the texts; the halves are the same for all tasks of a corpus."""
+    """Its scores, and its AMI on halves of the texts, the same for all tasks over a corpus's texts."""
     predicted = as_partition(answer.labels)
-    chosen = halves(len(task.texts))
+    chosen = halves(len(task.texts), task.corpus)
     return (
         score(task.labels, answer.labels, others),
         on_halves(adjusted_mutual_info, task.labels, predicted, chosen),

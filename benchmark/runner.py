@@ -7,16 +7,15 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from cluster_r1.benchmark.systems.system import Answer, Panel, Question, System
-from cluster_r1.errors import BudgetError, InputError, ModelError
+from cluster_r1.errors import BudgetError, ClusterR1Error, InputError, ModelError
 from cluster_r1.json_lines import append_json_lines
 from cluster_r1.task import Task
 from cluster_r1.types import Record, Text
@@ -30,7 +29,9 @@ class StoredAnswer(Record):
     Attributes:
         key: of everything that decides the answer.
         task, system, panel: what was asked of whom.
-        asked: of the task's texts and wordings; an answer to a task that has changed since is no answer.
+        identity, seed: of the system; a folder has answers of one identity and seed under a name.
+        asked: of the task's texts and wordings, and of k where it was given; an answer to a task that has
+            changed since is no answer.
         wording: 0 the instruction, from 1 on its paraphrases.
         shuffle: 0 the texts' own order, from 1 on random orders.
         labels: of each text, in the task's own order; None where it is in no cluster.
@@ -42,6 +43,8 @@ class StoredAnswer(Record):
     task: str
     asked: str
     system: str
+    identity: str
+    seed: int = 0
     panel: Panel
     wording: int = 0
     shuffle: int = 0
@@ -54,9 +57,11 @@ class StoredAnswer(Record):
     stop_reason: str = ""
 
 
-def task_digest(task: Task) -> str:
-    """16 hex digits over a task's texts and wordings."""
-    return _digest([[[t.id, t.text] for t in task.texts], task.instruction, list(task.paraphrases)])
+def task_digest(task: Task, panel: Panel) -> str:
+    """16 hex digits over what of a task can decide an answer in a panel."""
+    texts = [[text.id, text.text] for text in task.texts]
+    k = task.k if panel == "given" else None
+    return _digest([texts, task.instruction, list(task.paraphrases), k])
 
 
 def _digest(content: object) -> str:
@@ -79,7 +84,7 @@ class Job:
         """16 hex digits over everything that decides the answer."""
         return _digest(
             [
-                *(self.task.id, task_digest(self.task), self._instruction, self._k),
+                *(self.task.id, task_digest(self.task, self.panel), self._instruction),
                 *(self.system.identity, self.panel, self.wording, self.shuffle, self.seed),
             ]
         )
@@ -99,8 +104,13 @@ class Job:
     def _k(self) -> int | None:
         return self.task.k if self.panel == "given" else None
 
-    def run(self, budget_tokens: int | None) -> tuple[StoredAnswer, int]:
-        """The answer, and the tokens that were spent on it now."""
+    def run(self, budget_tokens: int | None) -> tuple[StoredAnswer, Answer]:
+        """The answer as it is stored, and as the system gave it.
+
+        Raises:
+            ModelError: the system failed, or did not answer for each text.
+            BudgetError: the budget does not cover the first call.
+        """
         order = list(range(len(self.task.texts)))
         if self.shuffle:
             random.Random(f"{self.task.id} {self.shuffle}").shuffle(order)
@@ -108,7 +118,9 @@ class Job:
         began = time.perf_counter()
         answer = self.system.answer(Question(texts, self._instruction, self._k, self.seed, budget_tokens))
         seconds = time.perf_counter() - began
-        return self._stored(answer, order, seconds), answer.spent_tokens
+        if len(answer.labels) != len(texts) or len(answer.reasons) not in (0, len(texts)):
+            raise ModelError(f"{self.system.name} gave {len(answer.labels)} labels for {len(texts)} texts")
+        return self._stored(answer, order, seconds), answer
 
     def _stored(self, answer: Answer, order: Sequence[int], seconds: float) -> StoredAnswer:
         place = {position: number for number, position in enumerate(order)}
@@ -116,8 +128,10 @@ class Job:
         return StoredAnswer(
             key=self.key,
             task=self.task.id,
-            asked=task_digest(self.task),
+            asked=task_digest(self.task, self.panel),
             system=self.system.name,
+            identity=self.system.identity,
+            seed=self.seed,
             panel=self.panel,
             wording=self.wording,
             shuffle=self.shuffle,
@@ -184,7 +198,7 @@ class Outcome:
         kept: jobs whose answer was there already.
         failed: what went wrong, by job.
         left: jobs that the budget did not cover.
-        spent_tokens: now.
+        spent_tokens: now, at most.
     """
 
     asked: int = 0
@@ -219,6 +233,7 @@ def run_jobs(
     outcome = Outcome(kept=len(jobs) - len(missing))
     purse = _Purse(budget_tokens)
     folder.mkdir(parents=True, exist_ok=True)
+    _end_last_line(folder / ANSWERS)
     pool = ThreadPoolExecutor(max_workers=at_once)
     try:
         running = {pool.submit(purse.run, job): job for job in missing}
@@ -241,8 +256,10 @@ def _settled(future: Future[StoredAnswer], job: Job, outcome: Outcome) -> Stored
         return future.result()
     except BudgetError:
         outcome.left += 1
-    except (ModelError, InputError) as error:
+    except ClusterR1Error as error:
         outcome.failed[job.described] = str(error)
+    except Exception as error:  # noqa: BLE001  a system may be anybody's, and the others have to go on
+        outcome.failed[job.described] = f"{type(error).__name__}: {error}"
     return None
 
 
@@ -256,51 +273,78 @@ class _Purse:
         self._counting = threading.Lock()
 
     def run(self, job: Job) -> StoredAnswer:
-        limited = self._budget is not None and job.system.spends_tokens
-        with self._one_by_one if limited else nullcontext():
-            answer, spent = job.run(self._left() if limited else None)
-            with self._counting:
-                self.spent += spent
-        return answer
+        if self._budget is None or not job.system.spends_tokens:
+            return self._counted(*job.run(None))
+        with self._one_by_one:
+            left = self._budget - self.spent
+            if left < 1:
+                raise BudgetError("the budget is spent")
+            try:
+                stored, answer = job.run(left)
+            except ClusterR1Error:
+                self.spent = self._budget  # what a failed call has cost is not known
+                raise
+            return self._counted(stored, answer)
 
-    def _left(self) -> int:
-        assert self._budget is not None
-        left = self._budget - self.spent
-        if left < 1:
-            raise BudgetError("the budget is spent")
-        return left
+    def _counted(self, stored: StoredAnswer, answer: Answer) -> StoredAnswer:
+        with self._counting:
+            self.spent += answer.spent_tokens
+        if answer.cut_short == "budget":
+            raise BudgetError("the budget ended it")
+        if answer.cut_short == "failure":
+            raise ModelError(f"cut short: {answer.stop_reason}")
+        return stored
+
+
+def refuse_others(folder: Path, jobs: Sequence[Job]) -> None:
+    """Refuse a folder whose answers would stand in one table with other ones under the same name.
+
+    Raises:
+        InputError: it has answers to another version of a task, or of another system or seed of that name.
+    """
+    asked = {(job.task.id, job.panel): task_digest(job.task, job.panel) for job in jobs}
+    systems = {job.system.name: (job.system.identity, job.seed) for job in jobs}
+    for answer in read_answers(folder).values():
+        if asked.get((answer.task, answer.panel), answer.asked) != answer.asked:
+            raise InputError(
+                f"{folder} has answers to another version of {answer.task} (other texts, wordings or k): "
+                "name another folder with --out"
+            )
+        if systems.get(answer.system, (answer.identity, answer.seed)) != (answer.identity, answer.seed):
+            raise InputError(
+                f"{folder} has answers of another {answer.system} (it has changed, or has another seed): "
+                "name another folder with --out"
+            )
 
 
 def read_answers(folder: Path) -> dict[str, StoredAnswer]:
     """The answers in a folder, by key. A line that a killed process left unfinished is passed over.
 
     Raises:
-        InputError: the file cannot be read, or a line before the last holds no answer.
+        InputError: the file cannot be read, or a line holds no answer.
     """
     path = folder / ANSWERS
-    if not path.exists():
-        return {}
     try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        written = path.read_bytes() if path.exists() else b""
+    except OSError as error:
         raise InputError(f"{path} cannot be read: {error}") from error
-    return {answer.key: answer for answer in _answers(path, [line for line in lines if line])}
+    lines = written.split(b"\n")
+    read = (_answer(path, number, line) for number, line in enumerate(lines[:-1], 1) if line.strip())
+    return {answer.key: answer for answer in read}
 
 
-def _answers(path: Path, lines: Sequence[str]) -> Iterator[StoredAnswer]:
-    for number, line in enumerate(lines, 1):
-        try:
-            yield StoredAnswer.model_validate_json(line)
-        except ValidationError as error:
-            if number < len(lines):
-                said = error.errors()[0]["msg"]
-                raise InputError(f"{path}, line {number}: no answer ({said}). Remove the line") from error
-            _drop_last_line(path, lines)
+def _answer(path: Path, number: int, line: bytes) -> StoredAnswer:
+    try:
+        return StoredAnswer.model_validate_json(line)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"]
+        raise InputError(
+            f"{path}, line {number}: no answer ({said}). If another version wrote it, name another folder"
+        ) from error
 
 
-def _drop_last_line(path: Path, lines: Sequence[str]) -> None:
-    """So that the next answer begins on a line of its own."""
-    whole = "".join(f"{line}\n" for line in lines[:-1])
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(whole, encoding="utf-8", newline="\n")
-    unfinished.replace(path)
+def _end_last_line(path: Path) -> None:
+    """Cut off what a killed process left unfinished, so that the next answer begins on a line of its own."""
+    if path.exists():
+        with path.open("r+b") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)

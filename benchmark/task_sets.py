@@ -36,11 +36,19 @@ def named_tasks(names: Sequence[str]) -> list[Task]:
     Raises:
         InputError: a name is neither a file nor known, or two tasks have the same id.
     """
+    return distinct_tasks(task for name in names or ("test",) for task in _of_name(name))
+
+
+def distinct_tasks(tasks: Iterable[Task]) -> list[Task]:
+    """Each task once.
+
+    Raises:
+        InputError: two different tasks have the same id.
+    """
     chosen: dict[str, Task] = {}
-    for name in names or ("test",):
-        for task in _of_name(name):
-            if chosen.setdefault(task.id, task) != task:
-                raise InputError(f"two tasks have the id {task.id!r} ({name}): give each its own")
+    for task in tasks:
+        if chosen.setdefault(task.id, task) != task:
+            raise InputError(f"two tasks have the id {task.id!r}: give each its own")
     return list(chosen.values())
 
 
@@ -63,9 +71,7 @@ def siblings(task: Task, tasks: Iterable[Task]) -> dict[str, list[str]]:
     return {
         other.id: [other.reference[text.id] for text in task.texts]
         for other in tasks
-        if other.id != task.id
-        and other.corpus == task.corpus
-        and all(text.id in other.reference for text in task.texts)
+        if other.id != task.id and other.corpus == task.corpus and set(task.texts) <= set(other.texts)
     }
 
 

@@ -60,7 +60,7 @@ def run(
     """Have systems answer tasks, and write table and page."""
     from cluster_r1.benchmark.markdown import leaderboards
     from cluster_r1.benchmark.report import keep_tasks, write_report
-    from cluster_r1.benchmark.runner import plan, run_jobs
+    from cluster_r1.benchmark.runner import plan, refuse_others, run_jobs
     from cluster_r1.benchmark.systems.registry import open_systems
 
     checkpoint = _carded(model or []) if card else None
@@ -71,8 +71,10 @@ def run(
     wanted = plan(asked, chosen, panels, paraphrases=paraphrases, shuffles=shuffles, seed=seed)
     if not wanted:
         raise InputError(f"none of these systems takes part with k {panel}: ask for another --panel")
+    refuse_others(out, wanted)
     keep_tasks(out, asked)
     outcome = run_jobs(wanted, out, at_once=jobs, budget_tokens=budget_tokens, on_answer=_tell)
+    _tell_failures(outcome)
     if outcome.asked + outcome.kept:
         results = write_report(out)
         shown = leaderboards(results)
@@ -81,7 +83,7 @@ def run(
             from cluster_r1.training.card import append_section
 
             append_section(checkpoint, "Bench", shown)
-    _tell_outcome(outcome)
+    _end(outcome)
 
 
 @bench_app.command("report")
@@ -201,17 +203,15 @@ def _list_sets() -> None:
 
 def _split(names: Sequence[str] | None) -> list[str]:
     """Names given one by one; commas part them too, but in a command."""
-    return [
-        part for name in names or () for part in ([name] if "=" in name else name.split(",")) if part.strip()
-    ]
+    parts = [part for name in names or () for part in ([name] if "=" in name else name.split(","))]
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _tasks(names: Sequence[str], limit: int | None, first: int | None) -> list[Task]:
-    from cluster_r1.benchmark.task_sets import named_tasks
+    from cluster_r1.benchmark.task_sets import distinct_tasks, named_tasks
 
-    chosen = [task for name in names or ("test",) for task in named_tasks([name])[:first]]
-    distinct = {task.id: task for task in chosen}
-    return [task.first(limit) if limit else task for task in distinct.values()]
+    chosen = distinct_tasks(task for name in names or ("test",) for task in named_tasks([name])[:first])
+    return [task.first(limit) if limit else task for task in chosen]
 
 
 def _carded(models: Sequence[str]) -> Path:
@@ -237,15 +237,19 @@ def _show(results: Results, shown: str, folder: Path) -> None:
     typer.echo(f"results: {folder / RESULTS}, {folder / TABLE}; to look at: {folder / PAGE}")
 
 
-def _tell_outcome(outcome: Outcome) -> None:
+def _tell_failures(outcome: Outcome) -> None:
     if outcome.kept:
         typer.echo(f"{outcome.kept} answers were there already", err=True)
     for job, said in outcome.failed.items():
         typer.echo(f"failed: {job}: {said}", err=True)
+
+
+def _end(outcome: Outcome) -> None:
+    """With an error, if anything is missing."""
     if outcome.left:
         raise BudgetError(
-            f"the budget left {outcome.left} answers unasked ({outcome.spent_tokens:,} tokens spent). What "
-            "is finished is kept: run the same command with a further --budget-tokens to go on"
+            f"the budget left {outcome.left} answers unfinished or unasked (at most {outcome.spent_tokens:,} "
+            "tokens spent). What is finished is kept: run the same command with a further --budget-tokens"
         )
     if outcome.failed:
         raise ModelError(f"{len(outcome.failed)} answers failed: run the same command to ask for them again")

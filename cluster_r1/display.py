@@ -252,7 +252,7 @@ def show_leaderboards(results: Results, as_markdown: str) -> None:
     for panel, systems in results.panels.items():
         table = _table(f"k {'given' if panel == 'given' else 'to be found'}, {len(results.tasks)} tasks")
         table.add_column("system", style="bold", overflow="fold")
-        for name in ("AMI", "95 %", "no topics", "topics", "k error", "gap", "seconds"):
+        for name in ("tasks", "AMI", "95 %", "no topics", "topics", "k error", "gap", "seconds"):
             table.add_column(name, justify="right")
         for system in systems:
             values = [
@@ -262,6 +262,7 @@ def show_leaderboards(results: Results, as_markdown: str) -> None:
             ]
             table.add_row(
                 escape(system.system),
+                str(len(system.tasks)),
                 f"{system.ami:.2f}",
                 f"{system.low:.2f} to {system.high:.2f}",
                 *("–" if value is None else f"{value:.2f}" for value in values),

@@ -20,7 +20,7 @@ from cluster_r1.benchmark.results import results_of
 from cluster_r1.benchmark.runner import ANSWERS, plan, read_answers, run_jobs
 from cluster_r1.benchmark.systems.embedders import open_embedder
 from cluster_r1.benchmark.systems.registry import KEYLESS_NAMES, open_systems
-from cluster_r1.benchmark.systems.system import Panel, Question
+from cluster_r1.benchmark.systems.system import Answer, Panel, Question
 from cluster_r1.benchmark.task_sets import findings, siblings
 from cluster_r1.cli import app
 from cluster_r1.errors import ClusterR1Error, InputError, MissingDependencyError, MissingKeyError
@@ -225,6 +225,7 @@ def test_a_prefix_changes_what_is_embedded() -> None:
         ("no-critic@local", InputError, "plays no critic"),
         ("no-reasoning@embedding", InputError, "cannot be told not to reason|plays no critic"),
         ("mine=/no/such/program", InputError, "there is no program"),
+        ("mine=python 'x", InputError, "cannot be read"),
     ],
 )
 def test_systems_that_cannot_be_opened_say_what_is_missing(
@@ -394,18 +395,123 @@ def test_answers_are_kept_and_not_asked_for_again(server: FakeOpenAI, tmp_path: 
     assert run_jobs(plan([changed], systems, ["given"]), tmp_path / "one").kept == 0
 
 
-def test_a_run_that_was_killed_in_the_middle_of_a_line_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", [1, 40, -1])
+def test_a_run_that_was_killed_in_the_middle_of_a_line_goes_on(tmp_path: Path, cut: int) -> None:
     jobs = plan(tasks_of(), open_systems(["keyless"]), ["discover"])
     run_jobs(jobs, tmp_path)
     path = tmp_path / ANSWERS
     whole = {key: a.labels for key, a in read_answers(tmp_path).items()}
-    path.write_bytes(path.read_bytes()[:-40])
+    written = path.read_bytes()
+    if cut > 0:
+        path.write_bytes(written[:-cut])
+    else:  # within a character
+        path.write_bytes(written[: written.rstrip().rfind(b"\n") + 1] + '{"names": "é'.encode()[:-1])
     outcome = run_jobs(jobs, tmp_path)
     assert (outcome.asked, outcome.kept) == (1, len(jobs) - 1)
     assert {key: a.labels for key, a in read_answers(tmp_path).items()} == whole
     path.write_text("nonsense\n" + path.read_text())
     with pytest.raises(InputError, match="line 1: no answer"):
         read_answers(tmp_path)
+
+
+def test_another_seed_asks_anew(server: FakeOpenAI) -> None:
+    task = labelled_task()
+    (system,) = open_systems(["one-pass"], [server.spec])
+    for seed in (0, 1, 1):
+        system.answer(Question(task.texts, task.instruction, seed=seed))
+    assert [request["seed"] for request in server.requests] == [0, 1]
+
+
+@pytest.mark.parametrize("ended_by", ["budget", "failure"])
+def test_an_answer_that_was_cut_short_does_not_count_and_is_finished_later(
+    ended_by: str, server: FakeOpenAI, tmp_path: Path
+) -> None:
+    path = tmp_path / "tasks.jsonl"
+    task = labelled_task()
+    write_json_lines(path, [task])
+    given = ["run", "--tasks", str(path), "--systems", "agent", "--model", server.spec]
+    given += ["--out", str(tmp_path / "out")]
+    budget: list[str] = []
+    if ended_by == "budget":
+        (one_pass,) = open_systems(["one-pass"], [server.spec])
+        tokens = one_pass.answer(Question(task.texts, task.instruction, seed=9)).tokens
+        budget = ["--budget-tokens", str(tokens + 300)]
+    else:
+        server.behaviour, server.roles = "bad_key", ("critic",)
+    asked = len(server.requests)
+    code, output = bench(*given, *budget)
+    assert code == (4 if ended_by == "budget" else 3), output
+    assert not read_answers(tmp_path / "out")
+    assert server.roles_asked()[asked:].count("proposer") == 1
+    server.behaviour = "perfect"
+    code, output = bench(*given)
+    assert code == 0, output
+    assert len(read_answers(tmp_path / "out")) == 1
+    assert server.roles_asked()[asked:].count("proposer") == 1  # its answer was kept
+
+
+def test_what_would_not_fit_into_one_table_is_refused(task_file: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    script = tmp_path / "system.py"
+
+    def run(*more: str) -> tuple[int, str]:
+        mine = f"mine={sys.executable} {script}"
+        return bench("run", "--tasks", str(task_file), "--systems", mine, "--out", out, *more)
+
+    program = (
+        "import json, sys; [print(json.dumps({'id': json.loads(r)['id'], 'label': 1})) for r in sys.stdin]"
+    )
+    script.write_text(program)
+    assert run()[0] == 0
+    assert run()[0] == 0
+    code, output = run("--limit", "9")
+    assert code == 2
+    assert "another version of made-up/subject" in output
+    code, output = run("--seed", "1")
+    assert code == 2
+    assert "another mine" in output
+    script.write_text(program.replace("1}", "2}"))
+    code, output = run()
+    assert code == 2
+    assert "another mine" in output
+    assert len(read_answers(tmp_path / "out")) == 10
+
+
+def test_answers_with_k_given_do_not_outlive_a_relabelling(tmp_path: Path) -> None:
+    task, _ = tasks_of()
+    run_jobs(plan([task], open_systems(["ward@static"]), ["given", "discover"]), tmp_path)
+    two = {id: "boats" if label == "boats" else "other" for id, label in task.reference.items()}
+    relabelled = task.model_copy(update={"reference": two})
+    results = results_of([relabelled], read_answers(tmp_path).values())
+    assert set(results.panels) == {"discover"}
+
+
+class Strange:
+    """A system of somebody's own, with faults."""
+
+    name = identity = "strange"
+    panels: frozenset[Panel] = frozenset({"discover"})
+    reads_instruction = orders_matter = spends_tokens = False
+
+    def answer(self, question: Question) -> Answer:
+        if "voice" in question.instruction:
+            raise KeyError("oh")
+        return Answer([0] * (len(question.texts) + 1))
+
+
+def test_a_system_with_faults_does_not_stop_the_run(tmp_path: Path) -> None:
+    systems = [Strange(), *open_systems(["average@static"])]
+    outcome = run_jobs(plan(tasks_of(), systems, ["discover"]), tmp_path)
+    assert outcome.asked == 2
+    assert sorted(outcome.failed.values()) == ["KeyError: 'oh'", "strange gave 37 labels for 36 texts"]
+
+
+def test_equal_ids_in_two_files_are_refused(task_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    write_json_lines(other, [task.model_copy(update={"instruction": "otherwise"}) for task in tasks_of()])
+    code, output = bench("run", "--tasks", f"{task_file},{other}", "--out", str(tmp_path / "out"))
+    assert code == 2
+    assert "two tasks have the id 'made-up/subject'" in output
 
 
 def test_paraphrases_and_orders_are_asked_where_they_matter(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from cluster_r1.benchmark.results import Results
 from cluster_r1.benchmark.runner import StoredAnswer, task_digest
+from cluster_r1.benchmark.systems.system import PANELS
 from cluster_r1.task import Task
 
 # They could end the script element that holds the data, begin something in it, or end a line of a script.
@@ -68,12 +69,13 @@ def _reference(task: Task, texts: int) -> dict[str, Any]:
 
 def _shown(tasks: Sequence[Task], answers: Iterable[StoredAnswer]) -> list[StoredAnswer]:
     """Of each task, system and panel the latest answer that results are of."""
-    digests = {task.id: task_digest(task) for task in tasks}
+    digests = {(task.id, panel): task_digest(task, panel) for task in tasks for panel in PANELS}
     return list(
         {
             (answer.task, answer.system, answer.panel): answer
             for answer in answers
-            if answer.wording == answer.shuffle == 0 and answer.asked == digests.get(answer.task)
+            if answer.wording == answer.shuffle == 0
+            and answer.asked == digests.get((answer.task, answer.panel))
         }.values()
     )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
-from functools import cached_property
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from cluster_r1.agent import ClusteringAgent
 from cluster_r1.agents.clustering.critic import Critic, CriticInput, Critique
@@ -29,6 +29,12 @@ METHODS: Mapping[str, str] = {
 
 _ROUNDS = {"one-pass": 0, "rounds-1": 1, "rounds-3": 3}
 _DEFAULT_ROUNDS = 2
+_CUT_SHORT: Mapping[str, Literal["budget", "failure"]] = {
+    "budget": "budget",
+    "proposer_failed": "failure",
+    "critic_failed": "failure",
+    "refiner_failed": "failure",
+}
 
 
 class AgentSystem:
@@ -49,7 +55,9 @@ class AgentSystem:
     def __init__(self, method: str, model: str) -> None:
         self._method = method
         self._model = model
-        node = self._node
+        self._nodes: dict[int, ReasoningNode] = {}
+        self._opening = threading.Lock()
+        node = self._node(0)
         self.name = f"{method}@{node.spec}"
         self.identity = f"{self.name} {sorted(node.templates.items())}"
         if method not in ("agent", "one-pass") and "critic" not in node.roles:
@@ -59,7 +67,7 @@ class AgentSystem:
     def answer(self, question: Question) -> Answer:
         """See `System.answer`."""
         agent = ClusteringAgent(
-            self._node,
+            self._node(question.seed),
             rounds=_ROUNDS.get(self._method, _DEFAULT_ROUNDS),
             budget_tokens=question.budget_tokens,
             seed=question.seed,
@@ -76,14 +84,19 @@ class AgentSystem:
             tokens=usage.total_tokens + usage.saved_tokens,
             spent_tokens=usage.total_tokens,
             fresh=usage.saved_calls == 0,
-            stop_reason=result.stop_reason,
+            stop_reason=" ".join([result.stop_reason, *result.notes]),
+            cut_short=_CUT_SHORT.get(result.stop_reason, ""),
         )
 
-    @cached_property
-    def _node(self) -> ReasoningNode:
-        options = ModelOptions(reasoning=False if self._method == "no-reasoning" else None)
-        node = open_node(self._model, options, ResponseCache(default_cache_path()))
-        return WithoutCritic(node) if self._method == "no-critic" else node
+    def _node(self, seed: int) -> ReasoningNode:
+        """The model as it answers with a seed."""
+        with self._opening:
+            if seed not in self._nodes:
+                options = ModelOptions(reasoning=False if self._method == "no-reasoning" else None)
+                cache = ResponseCache(default_cache_path())
+                node = open_node(self._model, options, cache, sample=seed)
+                self._nodes[seed] = WithoutCritic(node) if self._method == "no-critic" else node
+            return self._nodes[seed]
 
 
 class WithoutCritic:

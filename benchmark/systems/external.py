@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 from cluster_r1.benchmark.systems.system import Answer, Panel, Question
 from cluster_r1.errors import InputError, ModelError
 
 _SECONDS = 3600  # a task may take
+_PLACES = re.compile(r"\{instruction\}|\{k\}")
 
 
 class ExternalCommand:
@@ -36,11 +40,14 @@ class ExternalCommand:
     spends_tokens = False
 
     def __init__(self, name: str, command: str) -> None:
-        self._words = shlex.split(command)
+        try:
+            self._words = shlex.split(command)
+        except ValueError as error:
+            raise InputError(f"{name}: the command {command!r} cannot be read: {error}") from None
         if not self._words or shutil.which(self._words[0]) is None:
             raise InputError(f"{name}: there is no program {command!r} here. Give a path that can be run")
         self.name = name
-        self.identity = f"{name} {command}"
+        self.identity = " ".join([name, command, *map(_digest, self._words)])
 
     def answer(self, question: Question) -> Answer:
         """See `System.answer`."""
@@ -59,7 +66,8 @@ class ExternalCommand:
                 words,
                 input=given,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 env=environment,
                 timeout=_SECONDS,
                 check=False,
@@ -77,7 +85,7 @@ class ExternalCommand:
         )
 
     def _labels(self, written: str, known: set[str]) -> Iterator[tuple[str, str]]:
-        for number, line in enumerate(written.splitlines(), 1):
+        for number, line in enumerate(written.split("\n"), 1):
             if not line.strip():
                 continue
             try:
@@ -91,3 +99,9 @@ class ExternalCommand:
                 raise ModelError(f"{self.name} labels the text {id!r}, which it was not given")
             if label is not None:
                 yield id, str(label)
+
+
+def _digest(word: str) -> str:
+    """Of the file that a word of a command names, so that a program that has changed is another system."""
+    path = Path(word)
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,8 @@ class GroupedEmbeddings:
     spends_tokens = False
 
     def __init__(self, algorithm: str, embedder: Embedder) -> None:
-        self.name = self.identity = f"{algorithm}@{embedder.name}"
+        self.name = f"{algorithm}@{embedder.name}"
+        self.identity = f"{self.name} scikit-learn {version('scikit-learn')}"
         self._algorithm = ALGORITHMS[algorithm]
         self._embedder = embedder
         self.panels = self._algorithm.panels

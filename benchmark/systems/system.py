@@ -51,6 +51,7 @@ class Answer:
         spent_tokens: those of calls that were made now.
         fresh: whether all calls were made now, so that the time it took says something.
         stop_reason: why the system stopped, in its own words.
+        cut_short: by the budget, or by a failure; such an answer is not counted, though its cost is.
     """
 
     labels: Sequence[int | None]
@@ -61,6 +62,7 @@ class Answer:
     spent_tokens: int = 0
     fresh: bool = True
     stop_reason: str = ""
+    cut_short: Literal["", "budget", "failure"] = ""
 
 
 class System(Protocol):
