@@ -87,8 +87,9 @@ class Run:
         self.tasks = written_tasks()
         run_jobs(plan(self.tasks, open_systems(SYSTEMS), ("given", "discover")), folder / "run")
         self.answers = list(read_answers(folder / "run").values())
-        like = next(a for a in self.answers if (a.task, a.system) == ("notes/topic", "kmeans@static"))
-        self.answers.append(by_hand(self.tasks[0], like.model_copy(update={"panel": "discover"})))
+        asked = ("notes/topic", "kmeans@static", "discover", 0)
+        like = next(a for a in self.answers if (a.task, a.system, a.panel, a.shuffle) == asked)
+        self.answers.append(by_hand(self.tasks[0], like))
         self.results: Results = results_of(self.tasks, self.answers)
         self.source = page(self.results, self.tasks, self.answers)
         self.folder = folder
@@ -403,3 +404,15 @@ def shown(run: Run, answers: Sequence[StoredAnswer]) -> list[list[int | None]]:
     wanted = {"task": "notes/mood", "system": "kmeans@static", "panel": "discover"}
     assert {answer["task"] for answer in data["answers"]} <= {task.id for task in run.tasks}
     return [answer["labels"] for answer in data["answers"] if answer.items() >= wanted.items()]
+
+
+@needs_browser
+def test_what_was_answered_from_a_cache_has_no_place_on_the_scale_of_time(run: Run, tmp_path: Path) -> None:
+    answers = [
+        answer.model_copy(update={"seconds": None}) if answer.system == "kmeans@static" else answer
+        for answer in run.answers
+    ]
+    results = results_of(run.tasks, answers)
+    path = tmp_path / "index.html"
+    path.write_text(page(results, run.tasks, answers), encoding="utf-8")
+    assert "Not shown, since answered from a cache: kmeans@static." in in_browser(path)
