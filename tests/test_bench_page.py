@@ -382,8 +382,8 @@ def test_texts_stand_once_for_all_tasks_of_a_corpus(run: Run) -> None:
 
 
 def test_only_the_latest_answers_to_the_task_itself_are_in_the_page(run: Run) -> None:
-    wanted = ("notes/mood", "kmeans@static", "discover")
-    first = next(a for a in run.answers if (a.task, a.system, a.panel) == wanted)
+    wanted = ("notes/mood", "kmeans@static", "discover", 0)
+    first = next(a for a in run.answers if (a.task, a.system, a.panel, a.shuffle) == wanted)
 
     def stored(label: int, **changes: Any) -> StoredAnswer:
         return first.model_copy(update={"labels": (label,) * 24, **changes})
