@@ -36,7 +36,7 @@ def by_task(results: Results, panel: Panel) -> str:
     found = {system.system: {row.task: row.ami for row in system.tasks} for system in systems}
     rows = [
         [task.id, str(task.k), "yes" if task.topical else "no"]
-        + [_number(found[system.system].get(task.id)) for system in systems]
+        + [number(found[system.system].get(task.id)) for system in systems]
         for task in results.tasks
     ]
     return _table(["task", "k", "topic", *(system.system for system in systems)], rows)
@@ -47,9 +47,9 @@ def _leaderboard(systems: Sequence[SystemResult]) -> str:
         [
             system.system,
             str(len(system.tasks)),
-            f"{_number(system.ami)} [{_number(system.low)}, {_number(system.high)}]",
-            _number(system.not_topical),
-            _number(system.topical),
+            f"{number(system.ami)} [{number(system.low)}, {number(system.high)}]",
+            number(system.not_topical),
+            number(system.topical),
             *(_measure(name, system.means[name]) for name in _MEASURES.values()),
         ]
         for system in systems
@@ -60,10 +60,11 @@ def _leaderboard(systems: Sequence[SystemResult]) -> str:
 def _measure(name: str, value: float | None) -> str:
     if value is None:
         return _NONE
-    return f"{value:,.0f}" if name == "tokens" else _number(value)
+    return f"{value:,.0f}" if name == "tokens" else number(value)
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """With two digits; a dash where there is none."""
     if value is None:
         return _NONE
     return f"{value:.2f}".replace("-0.00", "0.00")

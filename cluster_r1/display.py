@@ -245,6 +245,8 @@ def show_tasks(described: Sequence[Mapping[str, object]]) -> None:
 
 def show_leaderboards(results: Results, as_markdown: str) -> None:
     """A leaderboard for each panel; Markdown where the output is no terminal, since it will be kept."""
+    from cluster_r1.benchmark.markdown import number
+
     console = Console()
     if not console.is_terminal:
         console.print(as_markdown, soft_wrap=True, highlight=False, markup=False)
@@ -263,8 +265,8 @@ def show_leaderboards(results: Results, as_markdown: str) -> None:
             table.add_row(
                 escape(system.system),
                 str(len(system.tasks)),
-                f"{system.ami:.2f}",
-                f"{system.low:.2f} to {system.high:.2f}",
-                *("–" if value is None else f"{value:.2f}" for value in values),
+                number(system.ami),
+                f"{number(system.low)} to {number(system.high)}",
+                *map(number, values),
             )
         console.print(table)
