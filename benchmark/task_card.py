@@ -46,7 +46,7 @@ follow the instruction: whoever groups by what the texts are about is right on t
    attributes as good as independent.
 3. Language models wrote a text for each row of labels, one by one; no program filled in templates. All
    persons, firms, places and states are invented.
-4. A second reader, another language model session that had seen neither design nor labels, labelled each text
+4. A second reader, a language model that had seen neither design nor labels, labelled each text
    from instruction and classes. Agreement is Cohen's kappa.
    Of 30 attributes, 29 were read as they had been meant on every text and one on all but two (.98), though
    readers marked some forty labels as doubtful. That one (what figures are compared with, finance) and one
