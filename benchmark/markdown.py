@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from cluster_r1.benchmark.results import Results, SystemResult
 from cluster_r1.benchmark.systems.system import Panel
@@ -39,7 +39,7 @@ def by_task(results: Results, panel: Panel) -> str:
         + [number(found[system.system].get(task.id)) for system in systems]
         for task in results.tasks
     ]
-    return _table(["task", "k", "topic", *(system.system for system in systems)], rows)
+    return table(["task", "k", "topic", *(system.system for system in systems)], rows)
 
 
 def _leaderboard(systems: Sequence[SystemResult]) -> str:
@@ -54,7 +54,7 @@ def _leaderboard(systems: Sequence[SystemResult]) -> str:
         ]
         for system in systems
     ]
-    return _table(["system", "tasks", "AMI", "no topics", "topics", *_MEASURES], rows)
+    return table(["system", "tasks", "AMI", "no topics", "topics", *_MEASURES], rows)
 
 
 def _measure(name: str, value: float | None) -> str:
@@ -70,6 +70,7 @@ def number(value: float | None) -> str:
     return f"{value:.2f}".replace("-0.00", "0.00")
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows of cells under a head."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 from cluster_r1.metrics import (
@@ -17,10 +16,10 @@ from cluster_r1.metrics import (
     pairwise_f1,
     v_measure,
 )
+from cluster_r1.types import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
+class Scores(Record):
     """One answer against its reference. An unassigned text counts as a cluster of its own, except in `k`.
 
     Attributes:

@@ -18,15 +18,14 @@ TASKS = "tasks.jsonl"
 RESULTS, TABLE, PAGE = "results.json", "table.md", "index.html"
 
 
-def keep_tasks(folder: Path, tasks: Sequence[Task]) -> list[Task]:
-    """Write the tasks of a run beside those that the folder's earlier runs had; all of them.
+def keep_tasks(folder: Path, tasks: Sequence[Task]) -> None:
+    """Write the tasks of a run beside those that the folder's earlier runs had.
 
     A task that has changed since replaces its former self, whose answers no longer count.
     """
     folder.mkdir(parents=True, exist_ok=True)
     known = {task.id: task for task in _kept(folder)} | {task.id: task for task in tasks}
     write_json_lines(folder / TASKS, known.values())
-    return list(known.values())
 
 
 def write_report(folder: Path) -> Results:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from cluster_r1 import __version__
@@ -38,8 +37,8 @@ class TaskInfo(Record):
     k: int
 
 
-class TaskScore(Record):
-    """A system's answer to one task; the measures are those of `Scores`.
+class TaskScore(Scores):
+    """The scores of a system's answer to one task, and what else is known of it.
 
     Attributes:
         low, high: 95 % interval of `ami` over texts.
@@ -50,20 +49,8 @@ class TaskScore(Record):
     """
 
     task: str
-    ami: float
     low: float
     high: float
-    v: float
-    ari: float
-    pairwise_f1: float
-    bcubed_f1: float
-    accuracy: float
-    k: int
-    k_error: float
-    coverage: float
-    singleton_rate: float
-    gap: float | None
-    nearest: str | None
     paraphrases: float | None
     orders: float | None
     calls: int
@@ -226,14 +213,14 @@ def _task_score(
 ) -> TaskScore:
     measured: dict[str, Any] = {
         name: round(value, _DIGITS) if isinstance(value, float) else value
-        for name, value in asdict(scores).items()
+        for name, value in scores.model_dump().items()
     }
     interval = _rounded(interval_over_texts(scores.ami, on), "ami")
     return TaskScore(
         task=task.id,
         **{**measured, **interval},
-        paraphrases=_or_none(stability([a.labels for a in _latest(answers, "wording") if a.shuffle == 0])),
-        orders=_or_none(stability([a.labels for a in _latest(answers, "shuffle") if a.wording == 0])),
+        paraphrases=_or_none(stability([a.labels for a in _latest(answers, "wording")])),
+        orders=_or_none(stability([a.labels for a in _latest(answers, "shuffle")])),
         calls=main.calls,
         tokens=main.tokens,
         seconds=main.seconds,

@@ -20,6 +20,7 @@ from itertools import combinations
 
 import numpy as np
 
+from cluster_r1.benchmark.markdown import table
 from cluster_r1.benchmark.systems.registry import open_systems
 from cluster_r1.benchmark.systems.system import Question
 from cluster_r1.benchmark.task_sets import SPLITS, shipped_tasks, tasks_folder
@@ -82,10 +83,10 @@ def card() -> str:
     return _TEXT.format(
         tests=len(everything["test"]),
         developments=len(everything["development"]),
-        corpora=_table(
+        corpora=table(
             ["corpus", "split", "texts", "words", "tasks", "k", "highest AMI of two tasks"], _corpora(tasks)
         ),
-        tasks=_table(
+        tasks=table(
             ["task", "k", "smallest, largest", "kappa", "own / other", "probe", "embedding", "instruction"],
             [_row(task) for task in tasks],
         ),
@@ -177,11 +178,6 @@ def embedding_ami(task: Task) -> float:
     (system,) = open_systems(["kmeans@static"])
     found = system.answer(Question(task.texts, task.instruction, task.k))
     return adjusted_mutual_info(task.labels, found.labels)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]] | Iterator[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:

@@ -22,7 +22,9 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, json_object(path, number, line)
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no UTF-8 text ({error}): save it as UTF-8") from error
+    except OSError as error:
         raise InputError(f"{path} cannot be read: {error}") from error
 
 
