@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
 from cluster_r1.agents.models.messages import ChatAnswer
 from cluster_r1.errors import BudgetError
 from cluster_r1.types import Usage
@@ -13,11 +17,21 @@ class Ledger:
     Args:
         budget_tokens: the most tokens, in and out, that the run may spend; None for no limit.
         usage: what the run has spent already.
+        most_answer_tokens: what a single answer may have, where several calls are under way at once and
+            must not each count on all that is left; None leaves each call the rest of the budget.
     """
 
-    def __init__(self, budget_tokens: int | None = None, usage: Usage | None = None) -> None:
+    def __init__(
+        self,
+        budget_tokens: int | None = None,
+        usage: Usage | None = None,
+        most_answer_tokens: int | None = None,
+    ) -> None:
         self.budget_tokens = budget_tokens
         self._usage = usage or Usage()
+        self._most_answer_tokens = most_answer_tokens
+        self._held = 0
+        self._released = asyncio.Event()
 
     @property
     def usage(self) -> Usage:
@@ -37,7 +51,7 @@ class Ledger:
         """
         if self.budget_tokens is None:
             return None
-        left = self.budget_tokens - self._usage.total_tokens
+        left = self.budget_tokens - self._usage.total_tokens - self._held
         if prompt_tokens + answer_tokens > left:
             raise BudgetError(
                 f"the budget of {self.budget_tokens} tokens has {max(left, 0)} left, and the {purpose} needs "
@@ -45,6 +59,41 @@ class Ledger:
                 "budget (--budget-tokens, budget_tokens=)"
             )
         return left - prompt_tokens
+
+    def hold(
+        self, prompt_tokens: int, answer_tokens: int, purpose: str
+    ) -> AbstractAsyncContextManager[int | None]:
+        """Set aside what a call may cost while it is under way; gives the tokens its answer may have.
+
+        Waits while calls under way hold what it needs: they may cost less than they hold.
+
+        Raises:
+            BudgetError: the budget does not cover the call; see `allow`.
+        """
+        return self._hold(prompt_tokens, answer_tokens, purpose)
+
+    @asynccontextmanager
+    async def _hold(self, prompt_tokens: int, answer_tokens: int, purpose: str) -> AsyncIterator[int | None]:
+        cap = self._most_answer_tokens
+        needed = answer_tokens if cap is None else max(answer_tokens, cap)
+        while self._held and self._short_of(prompt_tokens + needed):
+            self._released.clear()
+            await self._released.wait()
+        allowed = self.allow(prompt_tokens, needed, purpose)
+        most = allowed if allowed is None or cap is None else min(allowed, needed)
+        held = 0 if most is None else prompt_tokens + most
+        self._held += held
+        try:
+            yield most
+        finally:
+            self._held -= held
+            self._released.set()
+
+    def _short_of(self, tokens: int) -> bool:
+        return (
+            self.budget_tokens is not None
+            and tokens > self.budget_tokens - self._usage.total_tokens - self._held
+        )
 
     def record(self, answer: ChatAnswer) -> None:
         """Enter a finished call."""

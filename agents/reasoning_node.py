@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import NamedTuple, Protocol
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
@@ -17,7 +18,7 @@ from cluster_r1.agents.models.messages import ChatAnswer, ChatRequest
 from cluster_r1.agents.models.reasoning_chat_model import ReasoningChatModel, read_message
 from cluster_r1.agents.models.static_embedder import count_tokens
 from cluster_r1.agents.parsing import AnswerError
-from cluster_r1.agents.role import Answered, Given, Role
+from cluster_r1.agents.role import Answered, Given, Role, Schema
 from cluster_r1.errors import ModelError
 from cluster_r1.prompts import Message
 
@@ -100,17 +101,25 @@ class LanguageModelNode:
         return {role.template_id: role.template.sha256 for role in roles if role.name in self.roles}
 
     async def ask(
-        self, role: Role[Given, Answered], given: Given, *, texts: int, round: int, ledger: Ledger
+        self,
+        role: Role[Given, Answered],
+        given: Given,
+        *,
+        texts: int,
+        round: int,
+        ledger: Ledger,
+        sample: int = 0,
     ) -> Answered:
-        """Ask, and ask again with the error named when the answer cannot be used."""
+        """Ask, and ask again with the error named when the answer cannot be used.
+
+        `sample` is which of several answers to the same question this is.
+        """
         messages = role.render(given)
-        schema = role.schema(given, bounded=self._model.bounds_answers)
         attempt = 0
         while True:
             attempt += 1
-            request = ChatRequest(messages, schema, self._sample)
-            most = await self._allowed(request, role, texts, ledger)
-            answer = await self._call(request, _run_config(role, self.spec, round, attempt), ledger, most)
+            request = ChatRequest(messages, self._schema(role, given), self._sample + sample)
+            answer = await self._call(request, role, texts, _About(round, attempt), ledger)
             try:
                 return role.parse(answer.text, given)
             except AnswerError as error:
@@ -121,41 +130,65 @@ class LanguageModelNode:
                     ) from error
             messages = (*messages, *_ask_again(answer, problem))
 
-    async def _allowed(
-        self, request: ChatRequest, role: Role[Given, Answered], texts: int, ledger: Ledger
-    ) -> int | None:
-        """How many tokens the budget leaves for the answer; an answer in the cache costs nothing."""
-        if ledger.budget_tokens is None or await self._model.stored_answer(request) is not None:
-            return None
-        prompt_tokens = sum(count_tokens([message.content for message in request.messages]))
-        return ledger.allow(prompt_tokens, role.tokens_per_text * texts, role.name)
+    async def sample(
+        self, role: Role[Given, Answered], given: Given, *, texts: int, ledger: Ledger, number: int
+    ) -> ChatAnswer:
+        """One answer as it came, with its reasoning and unread, whatever it is worth; see `ask`."""
+        request = ChatRequest(role.render(given), self._schema(role, given), self._sample + number)
+        return await self._call(request, role, texts, _About(round=0, attempt=1), ledger)
+
+    def _schema(self, role: Role[Given, Answered], given: Given) -> Schema:
+        return role.schema(given, bounded=self._model.bounds_answers)
 
     async def _call(
-        self, request: ChatRequest, config: RunnableConfig, ledger: Ledger, most_tokens: int | None
+        self,
+        request: ChatRequest,
+        role: Role[Given, Answered],
+        texts: int,
+        about: _About,
+        ledger: Ledger,
     ) -> ChatAnswer:
-        chat = [message._asdict() for message in request.messages]
-        try:
-            message = await self._model.ainvoke(
-                chat, config, schema=request.schema, sample=request.sample, most_tokens=most_tokens
-            )
-        except ModelError:
-            ledger.record_failure()
-            raise
-        assert isinstance(message, AIMessage)
-        answer = read_message(message)
-        ledger.record(answer)
-        return answer
+        async with await self._held(request, role, texts, ledger) as most_tokens:
+            chat = [message._asdict() for message in request.messages]
+            config = _run_config(role, self.spec, about)
+            try:
+                message = await self._model.ainvoke(
+                    chat, config, schema=request.schema, sample=request.sample, most_tokens=most_tokens
+                )
+            except ModelError:
+                ledger.record_failure()
+                raise
+            assert isinstance(message, AIMessage)
+            answer = read_message(message)
+            ledger.record(answer)
+            return answer
+
+    async def _held(
+        self, request: ChatRequest, role: Role[Given, Answered], texts: int, ledger: Ledger
+    ) -> AbstractAsyncContextManager[int | None]:
+        """What the budget sets aside for the call; an answer in the cache costs nothing."""
+        if ledger.budget_tokens is None or await self._model.stored_answer(request) is not None:
+            return nullcontext()
+        prompt_tokens = sum(count_tokens([message.content for message in request.messages]))
+        return ledger.hold(prompt_tokens, role.tokens_per_text * texts, role.name)
 
 
-def _run_config(role: Role[Given, Answered], spec: str, round: int, attempt: int) -> RunnableConfig:
+class _About(NamedTuple):
+    """Which call of a role this is; recorded in traces."""
+
+    round: int
+    attempt: int
+
+
+def _run_config(role: Role[Given, Answered], spec: str, about: _About) -> RunnableConfig:
     """How the call is named and described in traces."""
     return {
         "run_name": role.name,
         "tags": [f"role:{role.name}"],
         "metadata": {
             "role": role.name,
-            "round": round,
-            "attempt": attempt,
+            "round": about.round,
+            "attempt": about.attempt,
             "model": spec,
             "template": role.template.id,
             "template_sha256": role.template.sha256,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from cluster_r1.benchmark.results import Results, SystemResult
 from cluster_r1.benchmark.systems.system import Panel
+from cluster_r1.markdown import table
 
 _TITLES: dict[Panel, str] = {"discover": "k to be found", "given": "k given"}
 _MEASURES = {
@@ -68,9 +69,3 @@ def number(value: float | None) -> str:
     if value is None:
         return _NONE
     return f"{value:.2f}".replace("-0.00", "0.00")
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Rows of cells under a head."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -20,11 +20,11 @@ from itertools import combinations
 
 import numpy as np
 
-from cluster_r1.benchmark.markdown import table
 from cluster_r1.benchmark.systems.registry import open_systems
 from cluster_r1.benchmark.systems.system import Question
 from cluster_r1.benchmark.task_sets import SPLITS, shipped_tasks, tasks_folder
 from cluster_r1.json_lines import read_json_lines
+from cluster_r1.markdown import table
 from cluster_r1.metrics import adjusted_mutual_info
 from cluster_r1.task import Task
 

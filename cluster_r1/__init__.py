@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from cluster_r1.errors import BudgetError, ClusterR1Error, InputError, ModelError
     from cluster_r1.estimate import Estimate
     from cluster_r1.estimator import InstructionClusterer
+    from cluster_r1.graphs.synthesis.config import SynthesisConfig
     from cluster_r1.result import ClusteringResult
+    from cluster_r1.synthesis.synthesis_graph import SynthesisGraph, SynthesisResult
     from cluster_r1.types import Assignment, Cluster, Clustering, KRange, Text, Unassigned, Usage
 
 __all__ = [
@@ -33,6 +35,9 @@ __all__ = [
     "KRange",
     "ModelError",
     "Progress",
+    "SynthesisConfig",
+    "SynthesisGraph",
+    "SynthesisResult",
     "Text",
     "Unassigned",
     "Usage",
@@ -51,6 +56,9 @@ _HOME = {
     "Progress": "agent",
     "InstructionClusterer": "estimator",
     "ClusteringResult": "result",
+    "SynthesisConfig": "graphs.synthesis.config",
+    "SynthesisGraph": "synthesis.synthesis_graph",
+    "SynthesisResult": "synthesis.synthesis_graph",
     **dict.fromkeys(("BudgetError", "ClusterR1Error", "InputError", "ModelError"), "errors"),
 }
 

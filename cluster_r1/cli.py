@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast, get_args
 
 import typer
 
-from cluster_r1 import __version__, bench_commands, training_commands
+from cluster_r1 import __version__, bench_commands, synthesis_commands, training_commands
 from cluster_r1.errors import (
     ClusterR1Error,
     InputError,
@@ -157,6 +157,7 @@ app.add_typer(training_commands.data_app, name="data")
 app.add_typer(training_commands.train_app, name="train")
 app.add_typer(training_commands.checkpoint_app, name="checkpoint")
 app.command(epilog=_EPILOG)(training_commands.serve)
+app.command(epilog=f"{_EPILOG[:-1]}, 5 fewer tasks than asked for.")(synthesis_commands.synthesize)
 app.add_typer(bench_commands.bench_app, name="bench")
 
 

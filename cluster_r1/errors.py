@@ -33,7 +33,17 @@ class ModelError(ClusterR1Error):
     exit_code = 3
 
 
+class RefusedError(ModelError):
+    """A model's server refused this one request (too long, against its rules); others may be answered."""
+
+
 class BudgetError(ClusterR1Error):
     """The next call would exceed the token budget that the user set."""
 
     exit_code = 4
+
+
+class ShortfallError(ClusterR1Error):
+    """A synthesis made all the attempts it may, and fewer tasks were accepted than were asked for."""
+
+    exit_code = 5

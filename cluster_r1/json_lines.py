@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,22 @@ def json_object(path: Path, number: int, line: str) -> dict[str, Any]:
 
 def write_json_lines(path: Path, records: Iterable[Record | Mapping[str, Any]]) -> None:
     """Write one record a line; the file appears whole or not at all."""
+    with json_lines_file(path) as write:
+        for record in records:
+            write(record)
+
+
+@contextmanager
+def json_lines_file(path: Path) -> Iterator[Callable[[Record | Mapping[str, Any]], None]]:
+    """A file for the length of a block, which writes record by record; it appears when the block is done."""
     unfinished = path.with_name(f"{path.name}.unfinished")
     with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-        for record in records:
+
+        def write(record: Record | Mapping[str, Any]) -> None:
             value = record.model_dump(mode="json") if isinstance(record, Record) else record
             file.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+        yield write
     unfinished.replace(path)
 
 

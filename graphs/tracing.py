@@ -30,14 +30,16 @@ class TraceRecorder(BaseCallbackHandler):
 
     Args:
         path: where the records are also written line by line, so that a killed process leaves its trace.
+        keep: whether they are kept in `records`; else the file alone holds them, and is added to.
     """
 
     run_inline = True  # quick and without waiting: no need to leave the event loop's thread
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, keep: bool = True) -> None:
         self.records: list[TraceRecord] = []
+        self._keep = keep
         self._open: dict[UUID, tuple[float, TraceRecord]] = {}
-        self._file: TextIO | None = path.open("w", encoding="utf-8") if path else None
+        self._file: TextIO | None = path.open("w" if keep else "a", encoding="utf-8") if path else None
 
     def on_chain_start(
         self, serialized: dict[str, Any] | None, inputs: Any, *, run_id: UUID, **about: Any
@@ -95,7 +97,8 @@ class TraceRecorder(BaseCallbackHandler):
     def _finish(self, run_id: UUID, fields: TraceRecord) -> None:
         started, record = self._open.pop(run_id)
         record |= {**fields, "seconds": round(time.perf_counter() - started, 6)}
-        self.records.append(record)
+        if self._keep:
+            self.records.append(record)
         if self._file:
             self._file.write(_line(record))
             self._file.flush()

@@ -79,7 +79,7 @@ def read_labelled(path: Path) -> LabelledSet:
     rows = tuple(_row(path, number, value) for number, value in lines)
     if not rows:
         raise InputError(f"{path} is empty: rows of id, text and labels are expected")
-    known = _attribute_file(path)
+    known = attribute_file(path)
     carried = sorted({attribute for row in rows for attribute in row.labels})
     attributes = {name: known.attributes.get(name) or _plain_attribute(name) for name in carried}
     return LabelledSet(
@@ -115,7 +115,12 @@ def _row(path: Path, number: int, value: dict[str, Any]) -> LabelledText:
         ) from error
 
 
-def _attribute_file(path: Path) -> AttributeFile:
+def attribute_file(path: Path) -> AttributeFile:
+    """What is known of a file of texts: from the YAML file beside it, else a shipped one, else its name.
+
+    Raises:
+        InputError: the YAML file is none.
+    """
     beside = path.with_name(f"{path.stem}.attributes.yaml")
     shipped = resources.files("cluster_r1.training").joinpath("attributes", f"{path.stem}.yaml")
     if beside.is_file():

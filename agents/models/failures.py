@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from cluster_r1.secrets import redact
 
 _WORTH_REPEATING = {408, 409, 425, 429}
+_ABOUT_THE_REQUEST = {400, 413, 422}
 _TRANSPORT = {"APIConnectionError", "APITimeoutError", "TransportError", "ClientError", "ReadTimeout"}
 _NOT_CONNECTED = {"ConnectError", "ConnectTimeout", "ClientConnectorError"}
 _ENDPOINTS = ("/chat/completions", "/responses", "/messages")
@@ -33,6 +34,11 @@ def worth_repeating(error: Exception) -> bool:
     if type(error) in (ValueError, KeyError, TypeError, IndexError):
         return True
     return bool(_names(error) & _TRANSPORT)
+
+
+def refuses_request(error: Exception) -> bool:
+    """Whether it is this request that the server does not take, rather than any."""
+    return status_of(error) in _ABOUT_THE_REQUEST
 
 
 def status_of(error: Exception) -> int | None:

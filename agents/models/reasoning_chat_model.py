@@ -107,12 +107,13 @@ class ReasoningChatModel(BaseChatModel):
         Raises:
             ModelError: the model could not be reached or refused, after all retries.
         """
-        if stored := await self.stored_answer(request):
+        key = self._key(request)
+        if self.cache_ and (stored := await event_loop.brief(self.cache_.get, key)):
             return stored
         async with self._slot():
             answer = await with_retries(lambda: self._send(request, most_tokens), self.retries, self.spec)
         if self.cache_ and not (most_tokens is not None and answer.truncated):
-            await event_loop.brief(self.cache_.put, self._key(request), self.spec, answer)
+            await event_loop.brief(self.cache_.put, key, self.spec, answer)
         return answer
 
     async def stored_answer(self, request: ChatRequest) -> ChatAnswer | None:
@@ -211,6 +212,7 @@ def _as_ai_message(answer: ChatAnswer) -> AIMessage:
             "finish_reason": answer.finish_reason,
             "cached": answer.cached,
             "saved_tokens": saved,
+            "saved_output_tokens": answer.output_tokens if answer.cached else 0,
         },
     )
 
@@ -219,12 +221,13 @@ def read_message(message: AIMessage) -> ChatAnswer:
     """The answer in a message that `ReasoningChatModel` returned."""
     usage: dict[str, Any] = dict(message.usage_metadata or {})
     metadata = message.response_metadata
+    saved_output = metadata["saved_output_tokens"]
     return ChatAnswer(
         text=str(message.text),
         reasoning=message.additional_kwargs.get("reasoning_content", ""),
         finish_reason=metadata["finish_reason"],
-        input_tokens=usage.get("input_tokens", metadata["saved_tokens"]),
-        output_tokens=usage.get("output_tokens", 0),
+        input_tokens=usage.get("input_tokens", metadata["saved_tokens"] - saved_output),
+        output_tokens=usage.get("output_tokens", saved_output),
         reasoning_tokens=usage.get("output_token_details", {}).get("reasoning", 0),
         cached=metadata["cached"],
     )

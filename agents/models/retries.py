@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from cluster_r1.agents.models.failures import briefly, explain, worth_repeating
-from cluster_r1.errors import ModelError
+from cluster_r1.agents.models.failures import briefly, explain, refuses_request, worth_repeating
+from cluster_r1.errors import ModelError, RefusedError
 
 _T = TypeVar("_T")
 
@@ -47,7 +47,8 @@ async def with_retries(call: Callable[[], Awaitable[_T]], policy: RetryPolicy, m
         except Exception as error:  # noqa: BLE001 - every provider has its own exceptions; classified below
             if not worth_repeating(error) or attempt >= policy.attempts:
                 # Not chained: what a provider says of a wrong key quotes it, and traces keep whole chains.
-                raise ModelError(explain(error, attempt, model)) from None
+                kind = RefusedError if refuses_request(error) else ModelError
+                raise kind(explain(error, attempt, model)) from None
             seconds = _wait(error, attempt, policy)
             if tell := tell_wait.get():
                 tell(

@@ -24,13 +24,18 @@ def read_input(texts: Sequence[Any], instruction: str) -> list[Text]:
         )
     if not texts:
         raise InputError("there are no texts")
-    read = [_read_text(item, number) for number, item in enumerate(texts, 1)]
+    read = [read_text(item, number) for number, item in enumerate(texts, 1)]
     if len({text.id for text in read}) < len(read):
         raise InputError("several texts have the same id. Give each its own, or none")
     return read
 
 
-def _read_text(item: Any, number: int) -> Text:
+def read_text(item: Any, number: int) -> Text:
+    """One text of a graph's input; without an id it gets its number.
+
+    Raises:
+        InputError: it is no text.
+    """
     if isinstance(item, Text):
         return item
     if isinstance(item, str):

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -24,6 +25,11 @@ _ROLE_BY_OPENING = {
     "You sort texts": "assigner",
     "You review": "critic",
     "You improve": "refiner",
+    "You invent tasks": "generator",
+    "You plan collections": "designer",
+    "You write texts": "writer",
+    "You test whether": "verifier",
+    "You decide whether": "task_critic",
 }
 _LINE = re.compile(r"^\s*\[(\d+)\] (.*)$", re.MULTILINE)
 _CLUSTER = re.compile(r"^(C\d+): (.*?)(?: - .*)?$", re.MULTILINE)
@@ -59,6 +65,8 @@ def label_of(text: str) -> str:
 
 
 def _perfect(role: str, answer: Answer, call: int) -> Reply:
+    if reasoning := answer.pop("reasoning", None):
+        return Reply(json.dumps(answer), reasoning_field="reasoning", reasoning=reasoning)
     return Reply(json.dumps(answer))
 
 
@@ -168,6 +176,8 @@ class FakeOpenAI:
         critiques: what the critic says in turn; afterwards it accepts.
         edits: what the refiner answers.
         requests: the bodies of all requests, in order.
+        knows: from role and request to the perfect answer, where the texts do not tell it; its key
+            `reasoning` is sent as reasoning.
         refuses_schema: answer 400 to a request with a JSON schema, like servers that know none.
     """
 
@@ -179,8 +189,10 @@ class FakeOpenAI:
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.latency = latency
+        self.knows: Callable[[str, dict[str, Any]], Answer] | None = None
         self.refuses_schema = False
         self.max_model_len = 100_000
+        self.served = ["fake"]
         self.most_at_once = 0
         self._at_once = 0
         self._loop = asyncio.new_event_loop()
@@ -202,11 +214,13 @@ class FakeOpenAI:
     def reset(self) -> None:
         """Be as new."""
         self.behaviour, self.roles, self.refuses_schema = "perfect", None, False
+        self.knows = None
         for kept in (self.critiques, self.edits, self.requests, self.headers):
             kept.clear()
         self.most_at_once = 0
         self.latency = 0.0
         self.max_model_len = 100_000
+        self.served = ["fake"]
 
     def start(self) -> None:
         ready = threading.Event()
@@ -230,6 +244,7 @@ class FakeOpenAI:
         app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_post("/v1/embeddings", self._embed)
         app.router.add_get("/v1/models", self._models)
+        app.router.add_post("/oracle", self._become_oracle)
         self._runner = runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", port)
@@ -237,7 +252,14 @@ class FakeOpenAI:
         self._port = runner.addresses[0][1]
 
     async def _models(self, request: web.Request) -> web.Response:
-        return web.json_response({"data": [{"id": "fake", "max_model_len": self.max_model_len}]})
+        served = [{"id": name, "max_model_len": self.max_model_len} for name in self.served]
+        return web.json_response({"data": served})
+
+    async def _become_oracle(self, request: web.Request) -> web.Response:
+        """Know the labels of another file from now on: `{"file": ..., options of SynthesisOracle}`."""
+        options = await request.json()
+        self.knows = _oracle(Path(options.pop("file")), options)
+        return web.json_response({})
 
     async def _embed(self, request: web.Request) -> web.Response:
         """Counts of characters, so that texts of the same letters are alike."""
@@ -267,7 +289,11 @@ class FakeOpenAI:
         behaviour = self.behaviour if callable(self.behaviour) else BEHAVIOURS[self.behaviour]
         if self.roles is not None and role not in self.roles:
             behaviour = _perfect
-        reply = behaviour(role, self._know(role, body["messages"][1]["content"]), call)
+        if self.knows is not None:
+            answer = self.knows(role, body)
+        else:
+            answer = self._know(role, body["messages"][1]["content"])
+        reply = behaviour(role, answer, call)
         await asyncio.sleep(self.latency + reply.delay)
         if reply.drop:
             assert request.transport is not None
@@ -337,6 +363,12 @@ def _completion(reply: Reply, body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _oracle(file: Path, options: dict[str, Any]) -> Callable[[str, dict[str, Any]], Answer]:
+    from tests.fakes.synthesis_oracle import SynthesisOracle
+
+    return SynthesisOracle.of_file(file, **options)
+
+
 @contextmanager
 def running_server() -> Iterator[FakeOpenAI]:
     """The server for the length of a block."""
@@ -352,8 +384,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
+    parser.add_argument("--oracle", type=Path, help="labelled file whose labels the server knows")
     arguments = parser.parse_args()
     server = FakeOpenAI(arguments.latency)
+    if arguments.oracle:
+        server.knows = _oracle(arguments.oracle, {})
 
     async def serve() -> None:
         await server._listen(arguments.port)

@@ -1,0 +1,340 @@
+"""The synthesis graph from Python: makes tasks of corpora until enough are accepted, and writes the set."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cluster_r1 import __version__
+from cluster_r1.agents.ledger import Ledger
+from cluster_r1.agents.models import event_loop
+from cluster_r1.agents.models.cache import ResponseCache, default_cache_path
+from cluster_r1.agents.models.opening import ModelOptions
+from cluster_r1.agents.models.retries import RetryPolicy
+from cluster_r1.agents.synthesis.panel import Panel, choose_specs, open_panel, templates
+from cluster_r1.errors import InputError
+from cluster_r1.graphs.synthesis import OpenContext
+from cluster_r1.graphs.synthesis.accepted import AcceptedTasks
+from cluster_r1.graphs.synthesis.config import SynthesisConfig, read_config
+from cluster_r1.graphs.synthesis.outcome import SynthesisEvent
+from cluster_r1.graphs.synthesis.slicing import SliceStore, Source
+from cluster_r1.graphs.tracing import TraceRecorder
+from cluster_r1.run_folder import TRACE, write_whole
+from cluster_r1.synthesis.card import Facts, write_card
+from cluster_r1.synthesis.dataset import write_dataset
+from cluster_r1.synthesis.estimate import SynthesisEstimate, estimate_synthesis
+from cluster_r1.synthesis.journal import Journal
+from cluster_r1.synthesis.runner import SynthesisRun, Tally
+from cluster_r1.synthesis.sources import source_of_domain, sources_from_python
+from cluster_r1.types import Usage
+
+CARD = "card.md"
+
+_ATTEMPTS_A_TASK = 20  # after which a run gives up, if it is not told otherwise
+_LEAST_ATTEMPTS = 60
+_MOST_ANSWER_TOKENS = 16_384  # of one answer, where a budget has to cover the calls under way together
+_PATIENCE = RetryPolicy(attempts=14)  # some five minutes of an endpoint that refuses everything
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesisResult:
+    """What a run came to.
+
+    Attributes:
+        folder: where the files are.
+        asked: tasks that were wanted.
+        accepted: tasks that there are.
+        attempts: up to the last of them, or all that were made, over all sessions of the run.
+        rejected: attempts by reason.
+        usage: what this session spent and saved.
+    """
+
+    folder: Path
+    asked: int
+    accepted: int
+    attempts: int
+    rejected: Mapping[str, int]
+    usage: Usage
+
+    @property
+    def complete(self) -> bool:
+        """Whether there are as many tasks as were wanted."""
+        return self.accepted >= self.asked
+
+
+class SynthesisGraph:
+    """Makes clustering tasks with trusted labels, and reasoning traces for them, from corpora of texts.
+
+    Args:
+        model: a spec string for all roles (empty: this machine's default).
+        models: spec strings by role, where they differ: `generator`, `verifier`, `critic`, `teacher`.
+        config: sizes, bars and shares, or the YAML file that holds them.
+        budget_tokens: the most tokens that a run may spend; it stops before it would spend more.
+        concurrency: calls under way at once, for each model.
+        temperature: sent to the models when given.
+        timeout: seconds that one call may take.
+        cache: where answers are kept; None for `$CLUSTER_R1_CACHE` or the user's cache folder, False for
+            nowhere (then a killed run asks again what was not yet decided).
+        retries: how stubbornly failed calls are repeated.
+
+    Raises:
+        InputError: a role, model or setting cannot be used.
+        ModelError: a server cannot be reached.
+    """
+
+    def __init__(
+        self,
+        model: str = "",
+        *,
+        models: Mapping[str, str] | None = None,
+        config: SynthesisConfig | Path | str | None = None,
+        budget_tokens: int | None = None,
+        concurrency: int = 64,
+        temperature: float | None = None,
+        timeout: float = 600.0,
+        cache: Path | str | Literal[False] | None = None,
+        retries: RetryPolicy = _PATIENCE,
+    ) -> None:
+        if budget_tokens is not None and budget_tokens < 1:
+            raise InputError(f"the budget is {budget_tokens} tokens: give 1 or more")
+        if concurrency < 1:
+            raise InputError(f"concurrency is {concurrency}: give 1 or more")
+        self.config = config if isinstance(config, SynthesisConfig) else read_config(_path(config))
+        self.budget_tokens = budget_tokens
+        self._temperature = temperature
+        options = ModelOptions(
+            temperature=temperature, timeout=timeout, concurrency=concurrency, retries=retries
+        )
+        store = None if cache is False else ResponseCache(Path(cache) if cache else default_cache_path())
+        specs = choose_specs(model, models or {})
+        self._panel: Panel = open_panel(specs, options, store, self.config.seed)
+
+    @property
+    def models(self) -> dict[str, str]:
+        """The spec string of each role."""
+        return self._panel.specs
+
+    def run(
+        self,
+        corpora: Any = (),
+        *,
+        tasks: int,
+        out: Path | str,
+        domains: Sequence[str] = (),
+        licence: str = "",
+        most_attempts: int | None = None,
+        sequential: bool = False,
+        overwrite: bool = False,
+        trace: bool = False,
+        on_event: Callable[[SynthesisEvent], None] | None = None,
+        on_tally: Callable[[Tally], None] | None = None,
+    ) -> SynthesisResult:
+        """Work until so many tasks are accepted; a run that stands in the folder is continued.
+
+        Args:
+            corpora: paths of files, or a dict of names and texts (lists, pandas Series, ...).
+            tasks: how many accepted tasks are wanted.
+            out: the folder of the run.
+            domains: kinds of texts, in words, for which texts are written.
+            licence: of the corpora, where no file beside them says.
+            most_attempts: after which it gives up; 20 a task, if not given.
+            sequential: one call after the other, in a fixed order of events.
+            overwrite: replace another run that stands in the folder.
+            trace: write every prompt and answer to `trace.jsonl`.
+            on_event: is told, from another thread, what happens to each attempt.
+            on_tally: likewise, after each slice that is decided, how far the run is.
+
+        Raises:
+            InputError: something cannot be used; nothing was spent.
+            ModelError: a server is gone. What was accepted is written; run again to go on.
+            BudgetError: the budget is spent; likewise.
+        """
+        request = self._request(
+            corpora,
+            tasks=tasks,
+            out=out,
+            domains=domains,
+            licence=licence,
+            most_attempts=most_attempts,
+            sequential=sequential,
+            overwrite=overwrite,
+            trace=trace,
+        )
+        return event_loop.run(self._run(request, on_event, on_tally))
+
+    def stream(self, corpora: Any = (), **options: Any) -> Iterator[SynthesisEvent | SynthesisResult]:
+        """`run` as a stream of events, with the result at its end; it takes the same options.
+
+        Whoever stops listening stops the run.
+        """
+        events: queue.SimpleQueue[SynthesisEvent | None] = queue.SimpleQueue()
+        running = asyncio.run_coroutine_threadsafe(
+            self._run(self._request(corpora, **options), events.put, None), event_loop.background_loop()
+        )
+        running.add_done_callback(lambda _: events.put(None))
+        try:
+            while (event := events.get()) is not None:
+                yield event
+            yield running.result()
+        finally:
+            running.cancel()
+
+    async def astream(
+        self, corpora: Any = (), **options: Any
+    ) -> AsyncIterator[SynthesisEvent | SynthesisResult]:
+        """`stream` for coroutines."""
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[SynthesisEvent | None] = asyncio.Queue()
+
+        def forward(event: SynthesisEvent) -> None:
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
+        request = self._request(corpora, **options)
+        running = asyncio.ensure_future(event_loop.submit(self._run(request, forward, None)))
+        running.add_done_callback(lambda _: events.put_nowait(None))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            yield await running
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await running  # its error was raised above, or nobody waits for it any more
+
+    def estimate(
+        self, corpora: Any = (), *, tasks: int, domains: Sequence[str] = (), licence: str = ""
+    ) -> SynthesisEstimate:
+        """What a run would send, without asking a model.
+
+        Raises:
+            InputError: the run would be refused.
+        """
+        store = SliceStore(self._sources(corpora, domains, licence), self.config)
+        return estimate_synthesis(store, self.config, tasks)
+
+    def _request(
+        self,
+        corpora: Any,
+        *,
+        tasks: int,
+        out: Path | str,
+        domains: Sequence[str] = (),
+        licence: str = "",
+        most_attempts: int | None = None,
+        sequential: bool = False,
+        overwrite: bool = False,
+        trace: bool = False,
+    ) -> _Request:
+        if tasks < 1:
+            raise InputError(f"{tasks} tasks are wanted: give 1 or more")
+        return _Request(
+            sources=self._sources(corpora, domains, licence),
+            tasks=tasks,
+            folder=Path(out),
+            most_attempts=most_attempts or max(_LEAST_ATTEMPTS, _ATTEMPTS_A_TASK * tasks),
+            sequential=sequential,
+            overwrite=overwrite,
+            trace=trace,
+        )
+
+    def _sources(self, corpora: Any, domains: Sequence[str], licence: str) -> list[Source]:
+        return [
+            *sources_from_python(corpora, licence=licence),
+            *(source_of_domain(domain, licence) for domain in domains),
+        ]
+
+    async def _run(
+        self,
+        request: _Request,
+        on_event: Callable[[SynthesisEvent], None] | None,
+        on_tally: Callable[[Tally], None] | None,
+    ) -> SynthesisResult:
+        store = SliceStore(request.sources, self.config)
+        ledger = Ledger(self.budget_tokens, most_answer_tokens=_MOST_ANSWER_TOKENS)
+        context = OpenContext(
+            settings=self.config,
+            panel=self._panel,
+            store=store,
+            accepted=AcceptedTasks(self.config.novelty),
+            ledger=ledger,
+            on_event=on_event,
+        )
+        with Journal(request.folder, self._identity(request.sources), overwrite=request.overwrite) as journal:
+            recorder = TraceRecorder(request.folder / TRACE, keep=False) if request.trace else None
+            run = SynthesisRun(
+                context,
+                journal,
+                at_once=1 if request.sequential else None,
+                recorder=recorder,
+                on_tally=on_tally,
+            )
+            try:
+                await run.until(request.tasks, request.most_attempts)
+            finally:
+                if recorder is not None:
+                    recorder.close()
+                facts = self._write(request, journal, store)
+        return SynthesisResult(
+            folder=request.folder,
+            asked=request.tasks,
+            accepted=facts.accepted,
+            attempts=facts.attempts,
+            rejected=facts.rejected_by_reason(),
+            usage=ledger.usage,
+        )
+
+    def _write(self, request: _Request, journal: Journal, store: SliceStore) -> Facts:
+        """Write the files for what is decided."""
+        context_tokens = self._context_tokens
+        facts = write_dataset(request.folder, journal.slices(), request.tasks, context_tokens)
+        card = write_card(
+            facts,
+            asked=request.tasks,
+            settings=self.config,
+            sources=request.sources,
+            notes=store.notes,
+            models=self.models,
+            templates=templates(),
+            context_tokens=context_tokens,
+        )
+        write_whole(request.folder / CARD, card)
+        return facts
+
+    @property
+    def _context_tokens(self) -> int:
+        return min(self.config.context_tokens, self._panel.context_tokens)
+
+    def _identity(self, sources: Sequence[Source]) -> dict[str, Any]:
+        """All that decides what comes out."""
+        return {
+            "version": __version__,
+            "models": self.models,
+            "temperature": self._temperature,
+            "settings": self.config.model_dump(mode="json"),
+            "context_tokens": self._context_tokens,
+            "templates": templates(),
+            "sources": {source.name: source.sha256 for source in sources},
+            "licences": {source.name: source.licence for source in sources},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What a run is asked for."""
+
+    sources: Sequence[Source]
+    tasks: int
+    folder: Path
+    most_attempts: int
+    sequential: bool
+    overwrite: bool
+    trace: bool
+
+
+def _path(config: Path | str | None) -> Path | None:
+    return None if config is None else Path(config)
