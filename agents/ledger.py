@@ -49,9 +49,9 @@ class Ledger:
         Raises:
             BudgetError: the budget does not cover the call.
         """
-        if self.budget_tokens is None:
+        left = self._left()
+        if left is None:
             return None
-        left = self.budget_tokens - self._usage.total_tokens - self._held
         if prompt_tokens + answer_tokens > left:
             raise BudgetError(
                 f"the budget of {self.budget_tokens} tokens has {max(left, 0)} left, and the {purpose} needs "
@@ -75,12 +75,12 @@ class Ledger:
     @asynccontextmanager
     async def _hold(self, prompt_tokens: int, answer_tokens: int, purpose: str) -> AsyncIterator[int | None]:
         cap = self._most_answer_tokens
-        needed = answer_tokens if cap is None else max(answer_tokens, cap)
-        while self._held and self._short_of(prompt_tokens + needed):
+        wanted = prompt_tokens + (answer_tokens if cap is None else max(answer_tokens, cap))
+        while self._held and self._left() is not None and wanted > (self._left() or 0):
             self._released.clear()
             await self._released.wait()
-        allowed = self.allow(prompt_tokens, needed, purpose)
-        most = allowed if allowed is None or cap is None else min(allowed, needed)
+        allowed = self.allow(prompt_tokens, answer_tokens, purpose)
+        most = allowed if allowed is None or cap is None else min(allowed, max(answer_tokens, cap))
         held = 0 if most is None else prompt_tokens + most
         self._held += held
         try:
@@ -89,11 +89,15 @@ class Ledger:
             self._held -= held
             self._released.set()
 
-    def _short_of(self, tokens: int) -> bool:
-        return (
-            self.budget_tokens is not None
-            and tokens > self.budget_tokens - self._usage.total_tokens - self._held
-        )
+    def cut_short(self, most_tokens: int | None) -> bool:
+        """Whether an answer that may have so many tokens may have fewer than usual, for lack of budget."""
+        cap = self._most_answer_tokens
+        return cap is not None and most_tokens is not None and most_tokens < cap
+
+    def _left(self) -> int | None:
+        if self.budget_tokens is None:
+            return None
+        return self.budget_tokens - self._usage.total_tokens - self._held
 
     def record(self, answer: ChatAnswer) -> None:
         """Enter a finished call."""

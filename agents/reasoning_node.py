@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import NamedTuple, Protocol
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
@@ -18,13 +21,15 @@ from cluster_r1.agents.models.messages import ChatAnswer, ChatRequest
 from cluster_r1.agents.models.reasoning_chat_model import ReasoningChatModel, read_message
 from cluster_r1.agents.models.static_embedder import count_tokens
 from cluster_r1.agents.parsing import AnswerError
-from cluster_r1.agents.role import Answered, Given, Role, Schema
-from cluster_r1.errors import ModelError
+from cluster_r1.agents.role import Answered, Given, Role
+from cluster_r1.errors import BudgetError, ModelError
 from cluster_r1.prompts import Message
 
 ALL_ROLES = frozenset({"proposer", "assigner", "critic", "refiner"})
 
 _ASKS = 2  # an unusable answer is sent back once, with what was wrong named
+_TOKENS_PER_MESSAGE = 8  # that chat templates put around a message
+_MARGIN = 1.05  # of our count over that of other tokenizers
 _QUOTED = 2_000  # characters of an unusable answer that are shown to its writer
 
 
@@ -114,11 +119,47 @@ class LanguageModelNode:
 
         `sample` is which of several answers to the same question this is.
         """
-        messages = role.render(given)
+        (request,) = self._requests(role, given, range(sample, sample + 1))
+        return await self._ask(request, role, given, texts, round, ledger)
+
+    def ask_often(
+        self,
+        role: Role[Given, Answered],
+        given: Given,
+        *,
+        texts: int,
+        round: int,
+        ledger: Ledger,
+        samples: int,
+    ) -> list[Coroutine[Any, Any, Answered]]:
+        """`ask` for several answers to the same question, all different samples, to be awaited."""
+        return [
+            self._ask(request, role, given, texts, round, ledger)
+            for request in self._requests(role, given, range(samples))
+        ]
+
+    def sample(
+        self, role: Role[Given, Answered], given: Given, *, texts: int, ledger: Ledger, samples: int
+    ) -> list[Coroutine[Any, Any, ChatAnswer]]:
+        """Answers as they come, with their reasoning and unread, whatever they are worth; see `ask_often`."""
+        about = _About(round=0, attempt=1)
+        return [
+            self._call(request, role, texts, about, ledger)
+            for request in self._requests(role, given, range(samples))
+        ]
+
+    async def _ask(
+        self,
+        request: ChatRequest,
+        role: Role[Given, Answered],
+        given: Given,
+        texts: int,
+        round: int,
+        ledger: Ledger,
+    ) -> Answered:
         attempt = 0
         while True:
             attempt += 1
-            request = ChatRequest(messages, self._schema(role, given), self._sample + sample)
             answer = await self._call(request, role, texts, _About(round, attempt), ledger)
             try:
                 return role.parse(answer.text, given)
@@ -128,17 +169,13 @@ class LanguageModelNode:
                     raise AnswerError(
                         f"{self.spec} gave no usable answer as {role.name}: {problem}"
                     ) from error
-            messages = (*messages, *_ask_again(answer, problem))
+            request = replace(request, messages=(*request.messages, *_ask_again(answer, problem)))
 
-    async def sample(
-        self, role: Role[Given, Answered], given: Given, *, texts: int, ledger: Ledger, number: int
-    ) -> ChatAnswer:
-        """One answer as it came, with its reasoning and unread, whatever it is worth; see `ask`."""
-        request = ChatRequest(role.render(given), self._schema(role, given), self._sample + number)
-        return await self._call(request, role, texts, _About(round=0, attempt=1), ledger)
-
-    def _schema(self, role: Role[Given, Answered], given: Given) -> Schema:
-        return role.schema(given, bounded=self._model.bounds_answers)
+    def _requests(self, role: Role[Given, Answered], given: Given, samples: range) -> list[ChatRequest]:
+        """One for each sample; they share prompt and schema, which take time to make."""
+        messages = role.render(given)
+        schema = role.schema(given, bounded=self._model.bounds_answers)
+        return [ChatRequest(messages, schema, self._sample + number) for number in samples]
 
     async def _call(
         self,
@@ -160,7 +197,14 @@ class LanguageModelNode:
                 raise
             assert isinstance(message, AIMessage)
             answer = read_message(message)
+            if ledger.budget_tokens is not None:
+                answer = _with_usage(answer, request)
             ledger.record(answer)
+            if answer.truncated and ledger.cut_short(most_tokens):
+                raise BudgetError(
+                    f"the budget left the {role.name} {most_tokens} tokens, too few for its answer. Finished "
+                    "calls are kept: run again with a larger budget (--budget-tokens, budget_tokens=)"
+                )
             return answer
 
     async def _held(
@@ -169,8 +213,23 @@ class LanguageModelNode:
         """What the budget sets aside for the call; an answer in the cache costs nothing."""
         if ledger.budget_tokens is None or await self._model.stored_answer(request) is not None:
             return nullcontext()
-        prompt_tokens = sum(count_tokens([message.content for message in request.messages]))
-        return ledger.hold(prompt_tokens, role.tokens_per_text * texts, role.name)
+        return ledger.hold(_prompt_tokens(request), role.tokens_per_text * texts, role.name)
+
+
+def _prompt_tokens(request: ChatRequest) -> int:
+    """About how many tokens a prompt has, rather more: messages, what chat templates add, the schema."""
+    contents = [message.content for message in request.messages]
+    schema = json.dumps(request.schema) if request.schema else ""
+    counted = sum(count_tokens([*contents, schema])) + _TOKENS_PER_MESSAGE * len(contents)
+    return math.ceil(counted * _MARGIN)
+
+
+def _with_usage(answer: ChatAnswer, request: ChatRequest) -> ChatAnswer:
+    """The answer with its tokens counted here, where the server does not report them."""
+    if answer.input_tokens or answer.output_tokens:
+        return answer
+    said = sum(count_tokens([answer.reasoning, answer.text]))
+    return replace(answer, input_tokens=_prompt_tokens(request), output_tokens=said)
 
 
 class _About(NamedTuple):

@@ -11,6 +11,7 @@ import typer
 from cluster_r1.errors import InputError, ShortfallError
 
 if TYPE_CHECKING:
+    from cluster_r1.graphs.synthesis.config import SynthesisConfig
     from cluster_r1.synthesis.synthesis_graph import SynthesisResult
 
 _ROLES = ("generator", "verifier", "critic", "teacher")
@@ -33,8 +34,12 @@ def synthesize(
     domain: Annotated[
         list[str] | None, typer.Option(help="Kind of texts, in words, that are to be written; repeat.")
     ] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Column of the texts.")] = None,
+    id: Annotated[str | None, typer.Option("--id", help="Column of the ids.")] = None,
     licence: Annotated[str, typer.Option(help="Of the texts, where no file beside them says.")] = "",
-    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Spend at most this many tokens.")] = None,
+    budget_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Spend at most this many tokens now.")
+    ] = None,
     attempts: Annotated[
         int | None, typer.Option(min=1, help="Give up after so many.  [default: 20 a task]")
     ] = None,
@@ -63,13 +68,20 @@ def synthesize(
     settings = read_config(config)
     if seed is not None:
         settings = settings.model_copy(update={"seed": seed})
-    given: dict[str, Any] = {"tasks": tasks, "domains": domain or [], "licence": licence}
+    corpus: dict[str, Any] = {
+        "domains": domain or [],
+        "text_column": text,
+        "id_column": id,
+        "licence": licence,
+    }
     if dry_run:
-        _estimate(files, named, settings, given)
+        _estimate(files, named, settings, tasks, corpus)
         return
     from cluster_r1.synthesis.synthesis_graph import SynthesisGraph
     from cluster_r1.synthesis_display import show_event, show_synthesis, synthesis_progress
 
+    if not named:
+        _tell_default()
     graph = SynthesisGraph(
         named.pop("", ""),
         models=named,
@@ -78,8 +90,9 @@ def synthesize(
         concurrency=concurrency,
         temperature=temperature,
     )
-    options = {
-        **given,
+    options: dict[str, Any] = {
+        **corpus,
+        "tasks": tasks,
         "out": out,
         "most_attempts": attempts,
         "sequential": sequential,
@@ -89,10 +102,25 @@ def synthesize(
     if sequential:
         result = graph.run(files, **options, on_event=show_event)
     else:
-        with synthesis_progress(tasks) as on_tally:
-            result = graph.run(files, **options, on_tally=on_tally)
+        with synthesis_progress(tasks) as shown:
+            result = graph.run(files, **options, on_tally=shown.on_tally, on_wait=shown.on_wait)
+    for note in result.notes:
+        typer.echo(f"note: {note}", err=True)
     show_synthesis(result)
     _end(result)
+
+
+def _tell_default() -> None:
+    from cluster_r1.agents.opening import default_spec
+
+    if (spec := default_spec()) == "local":
+        typer.echo(
+            "cluster-r1: no model named and no key set: using the small local model, whose tasks are nearly "
+            "all rejected. `cluster-r1 models` lists better ones",
+            err=True,
+        )
+    else:
+        typer.echo(f"cluster-r1: no model named: using {spec} for all roles", err=True)
 
 
 def _files_and_models(positional: Sequence[str], models: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -116,24 +144,21 @@ def _role_of(text: str) -> str | None:
     return role if equals and spec and role in _ROLES else None
 
 
-def _estimate(files: Sequence[str], named: dict[str, str], settings: Any, given: dict[str, Any]) -> None:
+def _estimate(
+    files: Sequence[str], named: dict[str, str], settings: SynthesisConfig, tasks: int, corpus: dict[str, Any]
+) -> None:
     from cluster_r1.agents.synthesis.panel import choose_specs
     from cluster_r1.graphs.synthesis.slicing import SliceStore
     from cluster_r1.synthesis.estimate import estimate_synthesis
-    from cluster_r1.synthesis.sources import source_of_domain, sources_from_python
+    from cluster_r1.synthesis.sources import all_sources
     from cluster_r1.synthesis_display import show_estimate
 
-    models = {role: spec for role, spec in named.items() if role}
-    specs = choose_specs(named.get("", ""), models)
-    sources = [
-        *sources_from_python(list(files), licence=given["licence"]),
-        *(source_of_domain(domain, given["licence"]) for domain in given["domains"]),
-    ]
-    store = SliceStore(sources, settings)
+    specs = choose_specs(named.get("", ""), {role: spec for role, spec in named.items() if role})
+    store = SliceStore(all_sources(list(files), **corpus), settings)
     for note in store.notes:
         typer.echo(f"note: {note}", err=True)
     distinct = dict.fromkeys(map(str, specs.values()))
-    show_estimate(estimate_synthesis(store, settings, given["tasks"]), ", ".join(distinct))
+    show_estimate(estimate_synthesis(store, settings, tasks), ", ".join(distinct))
 
 
 def _end(result: SynthesisResult) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import typer
 from rich import box
@@ -26,35 +27,58 @@ _MOST_REASONS = 4
 _MARKS = {"stage": "·", "revised": "↺", "rejected": "✗", "accepted": "✓"}
 
 
+class ProgressShown(Protocol):
+    """Is told how far a run is, and that a call waits to be repeated."""
+
+    def on_tally(self, tally: Tally) -> None: ...
+
+    def on_wait(self, message: str) -> None: ...
+
+
 @contextmanager
-def synthesis_progress(tasks: int) -> Iterator[Callable[[Tally], None]]:
+def synthesis_progress(tasks: int) -> Iterator[ProgressShown]:
     """Accepted, revised and rejected, and why: a bar in a terminal, now and then a line in a file."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _lines(tasks)
+        yield _Lines(tasks)
         return
     columns = (BarColumn(24), TextColumn("{task.description}"), TimeElapsedColumn())
     with ProgressBar(*columns, console=console, transient=True) as bar:
-        shown = bar.add_task("starting", total=tasks)
-
-        def update(tally: Tally) -> None:
-            bar.update(
-                shown, completed=min(tally.accepted, tasks), description=escape(in_words(tally, tasks))
-            )
-
-        yield update
+        yield _Bar(bar, tasks)
 
 
-def _lines(tasks: int) -> Callable[[Tally], None]:
-    last = time.monotonic()
+class _Bar:
+    """A bar that fills with accepted tasks."""
 
-    def update(tally: Tally) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            typer.echo(in_words(tally, tasks), err=True)
+    def __init__(self, bar: ProgressBar, tasks: int) -> None:
+        self._bar, self._tasks = bar, tasks
+        self._shown = bar.add_task("first answers are awaited", total=tasks)
 
-    return update
+    def on_tally(self, tally: Tally) -> None:
+        said = escape(in_words(tally, self._tasks))
+        self._bar.update(self._shown, completed=min(tally.accepted, self._tasks), description=said)
+
+    def on_wait(self, message: str) -> None:
+        self._bar.update(self._shown, description=f"[yellow]{escape(message)}[/yellow]")
+
+
+class _Lines:
+    """A line now and then."""
+
+    def __init__(self, tasks: int) -> None:
+        self._tasks = tasks
+        self._last = time.monotonic()
+
+    def on_tally(self, tally: Tally) -> None:
+        self._say(in_words(tally, self._tasks))
+
+    def on_wait(self, message: str) -> None:
+        self._say(message)
+
+    def _say(self, line: str) -> None:
+        if time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            typer.echo(line, err=True)
 
 
 def in_words(tally: Tally, tasks: int) -> str:
@@ -104,7 +128,7 @@ def show_estimate(estimate: SynthesisEstimate, models: str) -> None:
         f"{estimate.tasks} tasks of about {estimate.texts:.0f} texts for {models}: an attempt takes about "
         f"{estimate.calls:.0f} calls and {estimate.tokens:,} tokens, reasoning aside. If every attempt is "
         f"accepted, that is {estimate.least_calls:,} calls and {estimate.least_tokens:,} tokens; if every "
-        f"third is, at most {3 * estimate.least_tokens:,}. Nothing was sent."
+        f"third is, about {3 * estimate.least_tokens:,}. Nothing was sent."
     )
 
 

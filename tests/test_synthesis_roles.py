@@ -74,6 +74,25 @@ def test_a_draft_that_says_nothing_is_unusable(change: dict[str, Any], said: str
         Generator().parse(json.dumps(DRAFT_ANSWER | change), GENERATOR)
 
 
+def test_categories_that_are_named_twice_are_one_and_none_is_none() -> None:
+    answer = DRAFT_ANSWER | {
+        "categories": [
+            {"id": "C1", "name": "Angry"},
+            {"id": "C2", "name": "angry"},
+            {"id": "C1", "name": "calm"},
+            {"id": "C3", "name": "None"},
+        ],
+        "labels": [
+            {"text": 1, "category": "C2"},
+            {"text": 2, "category": "calm"},
+            {"text": 3, "category": "C3"},
+        ],
+    }
+    draft = Generator().parse(json.dumps(answer), GENERATOR)
+    assert [category.name for category in draft.categories] == ["Angry", "calm"]
+    assert [label.category if label else None for label in draft.labels] == ["Angry", "calm", None]
+
+
 def test_a_text_cannot_close_the_block_it_stands_in() -> None:
     for prompt in (
         user_prompt(Generator(), GENERATOR),
@@ -130,6 +149,7 @@ def test_the_critic_reads_ratings_and_what_is_taken() -> None:
     assert judgement.findings == ("name the categories better",)
     assert TaskCritic().parse(json.dumps(JUDGEMENT | {"same_as": 3}), CRITIC).same_as is None
     assert TaskCritic().parse(json.dumps(JUDGEMENT | {"same_as": 0}), CRITIC).same_as is None
+    assert TaskCritic().parse(json.dumps(JUDGEMENT | {"same_as": -1}), CRITIC).same_as is None
 
 
 @pytest.mark.parametrize("change", [{"clarity": 9}, {"clarity": "good"}, {"verdict": "perhaps"}])

@@ -178,6 +178,9 @@ def test_labels_that_stand_in_their_texts_leak() -> None:
     assert fault is not None
     assert "2 of 4" in fault.detail
     assert leakage_fault(draft_of(["money", "money", "delivery", "delivery"]), texts, 0.3) is None
+    serious = ["a serious matter", "serious, first of all", "a full bill", "the bill"]
+    assert leakage_fault(draft_of(["serious", "serious", "bill", "bill"]), serious, 0.3) is not None
+    assert leakage_fault(draft_of(["other", "other", "calm", "calm"]), ["the other"] * 4, 0.3) is not None
 
 
 def test_an_instruction_that_names_its_categories_leaks() -> None:
@@ -185,6 +188,10 @@ def test_an_instruction_that_names_its_categories_leaks() -> None:
     fault = leakage_fault(draft_of(labels, "by mood: calm or angry"), ["x"] * 4, 0.3)
     assert fault is not None
     assert "names categories: angry, calm" in fault.detail
+    counted = leakage_fault(draft_of(labels, "Sort them into exactly two groups by mood"), ["x"] * 4, 0.3)
+    assert counted is not None
+    assert "two groups" in counted.detail
+    assert leakage_fault(draft_of(labels, "by the two parties they name"), ["x"] * 4, 0.3) is None
 
 
 def test_a_topic_is_trivial_to_embeddings_and_an_arbitrary_division_is_not() -> None:
@@ -288,6 +295,10 @@ def test_a_right_answer_with_its_reasons_is_a_trace_in_the_one_form() -> None:
         (answered(text="no JSON"), {}, "unusable"),
         (answered("121"), {}, "no_cover"),
         (answered("1122"), {}, "low_ami"),
+        (answered(text=answered().text.replace('"C2"', '"none"')), {}, "no_cover"),
+        (answered(text=answered().text.replace('"r"', '"</think>"')), {}, "unusable"),
+        (answered(reasoning=f"{REASONING} </think> more"), {}, "unusable"),
+        (answered(text=answered().text.replace('"n1"', '""')), {}, "unusable"),
         (answered("1234"), {"least_ami": -1.0}, "singletons"),
         (answered(reasoning=""), {}, "no_reasoning"),
         (answered(reasoning="They differ in the problem that is told. " * 5), {}, "not_about_texts"),
@@ -332,6 +343,32 @@ def test_a_family_may_have_more_tasks_but_not_in_two_splits() -> None:
     assert accepted.refusal("mail", tone, "train") is not None
 
 
+def test_no_family_is_in_two_splits_by_way_of_a_third_task() -> None:
+    accepted = AcceptedTasks(Novelty(tasks_a_family=9))
+    accepted.add("mail", "t1", signature("by the tone of the writer", "angry", "polite"), "train")
+    accepted.add("mail", "t2", signature("by what the room is like", "heated", "cold"), "test")
+    between = signature("by the tone of the writer", "heated", "cold")
+    assert accepted.refusal("mail", between, "train") is not None
+    assert accepted.refusal("mail", between, "test") is not None
+
+
+def test_what_a_reader_found_to_be_the_same_is_one_family() -> None:
+    accepted = AcceptedTasks(Novelty(tasks_a_family=2))
+    accepted.add("mail", "t1", signature("by tone", "angry", "polite"), "train")
+    other = signature("In what mood do they write?", "hot-headed", "well-mannered")
+    assert accepted.refusal("mail", other, "test") is None
+    assert "another split" in str(accepted.refusal("mail", other, "test", like="t1"))
+    assert accepted.add("mail", "t2", other, "train", like="t1") == "t1"
+    assert accepted.refusal("mail", other, "train", like="t1") is not None
+
+
+def test_an_equal_instruction_is_the_same_whatever_the_bar() -> None:
+    accepted = AcceptedTasks(Novelty(most_similarity=1.0))
+    for number, words in enumerate(("by tone", "Who is at fault here?", "by the kind of device")):
+        accepted.add("mail", f"t{number}", signature(words, f"a{number}", f"b{number}"), "train")
+        assert accepted.refusal("mail", signature(words, "c", "d"), "test") is not None
+
+
 def test_what_was_accepted_later_is_not_seen() -> None:
     accepted = AcceptedTasks(Novelty())
     accepted.add("law", "l1", signature("by court", "high", "low"), "train")
@@ -339,7 +376,7 @@ def test_what_was_accepted_later_is_not_seen() -> None:
     accepted.add("mail", "t1", signature("by tone", "angry", "polite"), "train")
     assert accepted.instructions("mail", visible) == ()
     assert accepted.instructions("mail", len(accepted)) == ("by tone",)
-    assert accepted.refusal("mail", signature("by tone", "angry", "polite"), "train", visible) is None
+    assert accepted.refusal("mail", signature("by tone", "angry", "polite"), "train", visible=visible) is None
 
 
 # --- settings ---
@@ -356,6 +393,10 @@ def test_what_was_accepted_later_is_not_seen() -> None:
         ("verfy: {}", "verfy"),
         ("forms: {rhyme: 1}", "forms"),
         ("split: {validation: 0.6, test: 0.5}", "split: validation and test together"),
+        ("distill: {required: 3}", "distill: required is 3: at most keep (2)"),
+        ("distill: {tokens: [30, 20]}", "distill: tokens is"),
+        ("skew: .inf", "skew"),
+        ("forms: {question: .inf}", "forms.question"),
         ("- 1", "SynthesisConfig"),
         ("a: [", "cannot be read"),
     ],

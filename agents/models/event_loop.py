@@ -10,23 +10,52 @@ import asyncio
 import atexit
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 _T = TypeVar("_T")
+
+_CLEAN_UP = 10.0  # seconds that cancelled work may take to write what it has
 
 _guard = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _closers: list[Callable[[], Awaitable[None]]] = []
 
 
+class Running(Generic[_T]):
+    """A coroutine that runs on the background loop.
+
+    Attributes:
+        future: its result; cancelling it does not wait, which `stop` does.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, _T]) -> None:
+        self._ended = threading.Event()
+        self.future = asyncio.run_coroutine_threadsafe(self._whole(coroutine), background_loop())
+
+    async def _whole(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        try:
+            return await coroutine
+        finally:
+            self._ended.set()
+
+    def stop(self) -> None:
+        """Cancel it if it runs, and wait until it has cleaned up."""
+        if self.future.cancel():
+            self._ended.wait(timeout=_CLEAN_UP)
+
+
+def start(coroutine: Coroutine[Any, Any, _T]) -> Running[_T]:
+    """Have a coroutine run while the caller goes on."""
+    return Running(coroutine)
+
+
 def run(coroutine: Coroutine[Any, Any, _T]) -> _T:
     """The coroutine's result. Ctrl-C cancels it, waits until it has cleaned up, and is raised again."""
-    future = asyncio.run_coroutine_threadsafe(coroutine, background_loop())
+    running = start(coroutine)
     try:
-        return future.result()
+        return running.future.result()
     except KeyboardInterrupt:
-        future.cancel()
-        asyncio.run_coroutine_threadsafe(_settle(), background_loop()).result(timeout=5)
+        running.stop()
         raise
 
 
@@ -62,12 +91,6 @@ def background_loop() -> asyncio.AbstractEventLoop:
 def close_with_loop(closer: Callable[[], Awaitable[None]]) -> None:
     """Have a client that lives on the background loop closed when the process ends."""
     _closers.append(closer)
-
-
-async def _settle() -> None:
-    """Let cancelled tasks run their clean-up."""
-    for _ in range(3):
-        await asyncio.sleep(0)
 
 
 def _close() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 import re
+import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,17 +19,27 @@ from cluster_r1.errors import ModelError, RefusedError
 
 _T = TypeVar("_T")
 
+_LONGEST_ASKED = 60.0  # seconds that a server may ask to be left alone
+
 tell_wait: ContextVar[Callable[[str], None] | None] = ContextVar("tell_wait", default=None)
 """Is told before each wait what failed and when the next attempt is; set by whoever shows progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How stubbornly a failed call is repeated. Waits are in seconds and double, with full jitter."""
+    """How stubbornly a failed call is repeated. Waits are in seconds and double, with full jitter.
+
+    Attributes:
+        attempts: how often it is made at most.
+        first_wait: bound of the first wait.
+        longest_wait: bound of all waits; a server that names a time is waited for up to a minute.
+        patience: seconds after which it is not repeated any more.
+    """
 
     attempts: int = 6
     first_wait: float = 0.5
     longest_wait: float = 60.0
+    patience: float = math.inf
 
 
 async def with_retries(call: Callable[[], Awaitable[_T]], policy: RetryPolicy, model: str) -> _T:
@@ -37,7 +48,7 @@ async def with_retries(call: Callable[[], Awaitable[_T]], policy: RetryPolicy, m
     Raises:
         ModelError: the failure is not worth repeating, or the attempts are used up.
     """
-    attempt = 0
+    attempt, begun = 0, time.monotonic()
     while True:
         attempt += 1
         try:
@@ -45,7 +56,8 @@ async def with_retries(call: Callable[[], Awaitable[_T]], policy: RetryPolicy, m
         except ModelError:
             raise  # it explains itself
         except Exception as error:  # noqa: BLE001 - every provider has its own exceptions; classified below
-            if not worth_repeating(error) or attempt >= policy.attempts:
+            given_up = attempt >= policy.attempts or time.monotonic() - begun > policy.patience
+            if given_up or not worth_repeating(error):
                 # Not chained: what a provider says of a wrong key quotes it, and traces keep whole chains.
                 kind = RefusedError if refuses_request(error) else ModelError
                 raise kind(explain(error, attempt, model)) from None
@@ -60,7 +72,9 @@ async def with_retries(call: Callable[[], Awaitable[_T]], policy: RetryPolicy, m
 def _wait(error: Exception, attempt: int, policy: RetryPolicy) -> float:
     asked = _retry_after(error)
     if asked is not None:
-        return min(asked, policy.longest_wait) + random.uniform(0, 0.1 * policy.first_wait)
+        return min(asked, max(policy.longest_wait, _LONGEST_ASKED)) + random.uniform(
+            0, 0.1 * policy.first_wait
+        )
     return random.uniform(0, min(policy.first_wait * 2**attempt, policy.longest_wait))
 
 

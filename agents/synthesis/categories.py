@@ -8,6 +8,7 @@ from cluster_r1.agents.clustering.partition import first_of
 from cluster_r1.agents.parsing import AnswerError, as_list, as_string
 from cluster_r1.agents.role import Schema, string
 from cluster_r1.agents.synthesis.draft import Category
+from cluster_r1.types import NO_CLUSTER
 
 
 def instruction_schema(*, bounded: bool) -> dict[str, Schema]:
@@ -28,14 +29,25 @@ def read_instruction(entry: dict[str, Any]) -> tuple[str, str]:
 
 
 def read_categories(value: Any) -> dict[str, Category]:
-    """Categories by the id that labels use: its own, else its name. Repeated names count once."""
+    """Categories by what labels may call them: their ids, and their names in small letters.
+
+    A name that is repeated in any writing is the same category; "none" is none.
+    """
     found: dict[str, Category] = {}
     for entry in as_list(value):
         about = {"name": entry} if isinstance(entry, str) else entry
         if not isinstance(about, dict):
             continue
         name = as_string(first_of(about, "name", "label", "category"))
-        if name and name.casefold() not in {category.name.casefold() for category in found.values()}:
-            definition = as_string(first_of(about, "definition", "description"))
-            found[as_string(about.get("id")) or name] = Category(name=name, definition=definition)
+        if not name or name.casefold() == NO_CLUSTER:
+            continue
+        definition = as_string(first_of(about, "definition", "description"))
+        category = found.setdefault(name.casefold(), Category(name=name, definition=definition))
+        if id := as_string(about.get("id")):
+            found.setdefault(id, category)
     return found
+
+
+def different(categories: dict[str, Category]) -> tuple[Category, ...]:
+    """Each of the categories once, in order."""
+    return tuple(dict.fromkeys(categories.values()))

@@ -89,7 +89,7 @@ class TaskCritic(Role[CriticInput, Judgement]):
         same_as = as_number(found.get("same_as"))
         return Judgement(
             ratings={aspect: _rating(found, aspect) for aspect in ASPECTS},
-            same_as=same_as if same_as and same_as <= len(given.asked) else None,
+            same_as=same_as if same_as in range(1, len(given.asked) + 1) else None,
             harmful=found.get("harmful") is True,
             personal=found.get("personal") is True,
             findings=tuple(filter(None, map(as_string, as_list(found.get("findings"))))),

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from cluster_r1.agents.parsing import AnswerError, as_list, read_object
 from cluster_r1.agents.role import Role, Schema, list_of, object_of, string
-from cluster_r1.agents.synthesis.categories import instruction_schema, read_categories, read_instruction
+from cluster_r1.agents.synthesis.categories import (
+    different,
+    instruction_schema,
+    read_categories,
+    read_instruction,
+)
 from cluster_r1.agents.synthesis.draft import Category, Form
 from cluster_r1.prompts import Message
 from cluster_r1.types import Record
@@ -62,7 +67,7 @@ class Designer(Role[DesignerInput, Design]):
             if not isinstance(entry, dict):
                 continue
             instruction, criterion = read_instruction(entry)
-            categories = tuple(read_categories(entry.get("categories")).values())
+            categories = different(read_categories(entry.get("categories")))
             if len(categories) >= 2:
                 properties.append(
                     Property(

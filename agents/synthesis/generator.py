@@ -7,7 +7,12 @@ from typing import Any
 from cluster_r1.agents.clustering.partition import first_of
 from cluster_r1.agents.parsing import AnswerError, as_list, as_number, as_string, read_object
 from cluster_r1.agents.role import INTEGER, Role, Schema, list_of, object_of, one_of, string
-from cluster_r1.agents.synthesis.categories import instruction_schema, read_categories, read_instruction
+from cluster_r1.agents.synthesis.categories import (
+    different,
+    instruction_schema,
+    read_categories,
+    read_instruction,
+)
 from cluster_r1.agents.synthesis.draft import Category, Draft, Form, Label
 from cluster_r1.prompts import Message
 from cluster_r1.types import Record
@@ -71,7 +76,7 @@ class Generator(Role[GeneratorInput, Draft]):
         return Draft(
             instruction=instruction,
             criterion=criterion or instruction,
-            categories=tuple(categories.values()),
+            categories=different(categories),
             labels=tuple(labels),
         )
 
@@ -87,14 +92,13 @@ def _labels_schema(texts: int, ids: list[str], *, bounded: bool) -> Schema:
 
 
 def _read_labels(value: Any, categories: dict[str, Category], texts: int) -> list[Label | None]:
-    by_name = {category.name.casefold(): category for category in categories.values()}
     labels: list[Label | None] = [None] * texts
     for entry in as_list(value):
         if not isinstance(entry, dict):
             continue
         number = as_number(first_of(entry, "text", "number", "id"))
         named = as_string(first_of(entry, "category", "label", "cluster"))
-        category = categories.get(named) or by_name.get(named.casefold())
+        category = categories.get(named) or categories.get(named.casefold())
         if number is None or not 1 <= number <= texts or category is None or labels[number - 1]:
             continue
         labels[number - 1] = Label(category=category.name, evidence=as_string(entry.get("evidence")))

@@ -13,6 +13,7 @@ from cluster_r1.graphs.synthesis.config import SynthesisConfig
 from cluster_r1.graphs.synthesis.outcome import Need, Outcome
 from cluster_r1.graphs.synthesis.slicing import SPLITS, Source
 from cluster_r1.markdown import table
+from cluster_r1.prompts.template import one_line
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Facts:
     traces: int = 0
     need: dict[str, Need] = field(default_factory=dict)
     rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
+    examples: dict[tuple[str, str], str] = field(default_factory=dict)
     by_split: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     by_corpus: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     families: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -51,8 +52,9 @@ class Facts:
         about = self.by_corpus[outcome.corpus]
         about["attempts"] += 1
         if outcome.rejection is not None:
-            self.rejected[outcome.rejection.reason, outcome.rejection.stage] += 1
-            self.examples.setdefault(outcome.rejection.reason, outcome.rejection.detail)
+            where = outcome.rejection.reason, outcome.rejection.stage
+            self.rejected[where] += 1
+            self.examples.setdefault(where, outcome.rejection.detail)
             return
         about["accepted"] += 1
         self._add_task(outcome)
@@ -97,7 +99,7 @@ def write_card(
     """The card as Markdown: the same for the same run, in however many pieces it was made."""
     parts = [
         _head(facts, asked),
-        "## Splits\n\nNo text, and no family of instructions that ask for the same, is in two splits.\n\n"
+        "## Splits\n\nNo text is in two splits, nor is a family of instructions that ask the same.\n\n"
         + table(
             ("split", "tasks", "families", "traces"),
             (
@@ -141,8 +143,8 @@ def _head(facts: Facts, asked: int) -> str:
     return (
         "# Synthesized tasks\n\n"
         f"{facts.accepted} tasks{missing}, {facts.traces} reasoning traces, of {facts.attempts} attempts "
-        f"({_share(facts.accepted, facts.attempts)} accepted). {facts.revised} drafts were sent back, and "
-        f"{facts.mended} of them became tasks."
+        f"({_share(facts.accepted, facts.attempts)} accepted). Drafts were sent back {facts.revised} times; "
+        f"{facts.mended} tasks were accepted after that."
     )
 
 
@@ -159,7 +161,7 @@ def _sources(facts: Facts, sources: Sequence[Source], notes: Sequence[str]) -> s
         for source in sources
     )
     listed = table(("corpus", "texts", "licence", "origin", "attempts", "accepted"), rows)
-    return "\n\n".join((listed, *(f"- {note}" for note in notes)))
+    return "\n\n".join((listed, *(f"- {one_line(note)}" for note in notes)))
 
 
 def _sizes(facts: Facts, settings: SynthesisConfig) -> str:
@@ -218,7 +220,7 @@ def _rejections(facts: Facts) -> str:
     if not facts.rejected:
         return "None."
     rows = (
-        (reason, stage, count, _share(count, facts.attempts), facts.examples[reason])
+        (reason, stage, count, _share(count, facts.attempts), facts.examples[reason, stage])
         for (reason, stage), count in facts.rejected.most_common()
     )
     return table(("reason", "at", "attempts", "of all", "for example"), rows)
@@ -229,7 +231,7 @@ def _traces(facts: Facts) -> str:
     if not facts.trace_faults:
         return kept
     rows = facts.trace_faults.most_common()
-    return f"{kept} Answers of the teacher that were not:\n\n" + table(("why", "answers"), rows)
+    return f"{kept} Answers of the teacher that cannot be learnt from:\n\n" + table(("why", "answers"), rows)
 
 
 def _cost(facts: Facts) -> str:

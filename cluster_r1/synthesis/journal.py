@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
+
+from pydantic import ValidationError
 
 from cluster_r1.errors import InputError
 from cluster_r1.graphs.synthesis.outcome import Outcome
@@ -15,6 +18,7 @@ from cluster_r1.graphs.synthesis.outcome import Outcome
 JOURNAL = "journal.jsonl"
 
 _FORMAT = 1
+_BLOCK = 1 << 16
 
 
 class Journal:
@@ -34,19 +38,30 @@ class Journal:
     def __init__(self, folder: Path, identity: Mapping[str, Any], *, overwrite: bool = False) -> None:
         self.path = folder / JOURNAL
         self._file = _open(self.path)
+        self.begun_anew = overwrite or not self.path.stat().st_size
         header = {"format": _FORMAT, "run_id": run_id(identity), **identity}
-        held = next(read_lines(self.path), None)
-        if held is not None and held.get("run_id") != header["run_id"] and not overwrite:
-            self._file.close()
-            raise InputError(
-                f"{folder} holds another run ({_difference(held, header)} differ). Choose another folder "
-                "(--out), or replace it with --overwrite (overwrite=True)"
-            )
-        if held is None or held.get("run_id") != header["run_id"]:
+        if not self.begun_anew:
+            self.begun_anew = not self._continues(header, folder)
+        if self.begun_anew:
             self._file.truncate(0)
             self._write(header)
-        else:
-            self._file.truncate(_whole_bytes(self.path))
+
+    def _continues(self, header: Mapping[str, Any], folder: Path) -> bool:
+        """Whether the file is this run's; False where nothing whole stands in it."""
+        try:
+            held = next(read_lines(self.path), None)
+            if held is None:
+                return False
+            if held.get("run_id") != header["run_id"]:
+                raise InputError(
+                    f"{folder} holds another run ({_difference(held, header)} differ). Choose another folder "
+                    "(--out), or replace it with --overwrite (overwrite=True)"
+                )
+        except InputError:
+            self._file.close()
+            raise
+        self._file.truncate(_whole_bytes(self.path))
+        return True
 
     def __enter__(self) -> Self:
         return self
@@ -83,27 +98,36 @@ def read_slices(path: Path) -> Iterator[list[Outcome]]:
     """
     lines = read_lines(path)
     next(lines, None)
-    for line in lines:
-        yield [Outcome.model_validate(attempt) for attempt in line["attempts"]]
+    for number, line in enumerate(lines, 2):
+        try:
+            yield [Outcome.model_validate(attempt) for attempt in line["attempts"]]
+        except (KeyError, TypeError, ValidationError) as error:
+            raise _unreadable(path, number, "no attempts") from error
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of a journal.
 
     Raises:
-        InputError: one in the middle is no JSON.
+        InputError: one is no JSON object.
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
             try:
-                yield json.loads(line)
+                found = json.loads(line)
             except ValueError as error:
-                raise InputError(
-                    f"{path}, line {number}: no JSON ({error}). Begin anew with --overwrite: answers are in "
-                    "the cache"
-                ) from error
+                raise _unreadable(path, number, "no JSON") from error
+            if not isinstance(found, dict):
+                raise _unreadable(path, number, "no JSON object")
+            yield found
+
+
+def _unreadable(path: Path, number: int, what: str) -> InputError:
+    return InputError(
+        f"{path}, line {number}: {what}. Begin anew with --overwrite (overwrite=True): answers are kept"
+    )
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -129,8 +153,17 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _whole_bytes(path: Path) -> int:
-    """Bytes up to the end of the last whole line."""
-    return path.read_bytes().rfind(b"\n") + 1
+    """Bytes up to the end of the last whole line, looked for from the end."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0
 
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:

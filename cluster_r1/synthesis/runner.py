@@ -8,6 +8,7 @@ So a run that was killed and continued, or had other limits of concurrency, come
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +28,7 @@ from cluster_r1.graphs.synthesis.state import Earlier, SynthesisOutput, WrittenS
 from cluster_r1.graphs.synthesis.telling import task_id
 from cluster_r1.graphs.tracing import TraceRecorder
 from cluster_r1.synthesis.journal import Journal
+from cluster_r1.synthesis.split_texts import SplitTexts
 
 _REFUSALS = 8  # attempts that the endpoint may refuse, when all are, before it counts as wrongly set up
 _LEAST_RATE = 0.05  # share of accepted attempts that is reckoned with where fewer are
@@ -91,6 +93,8 @@ class SynthesisRun:
         self._recorder = recorder
         self._on_tally = on_tally
         self._names = list(self._store.sources)
+        self._texts = SplitTexts(context.store)
+        self._undecided: list[list[Outcome]] = []
         self._known_after: list[int] = []  # how many tasks were accepted once each slice was decided
         for outcomes in journal.slices():
             self._count(outcomes, fresh=False)
@@ -103,6 +107,11 @@ class SynthesisRun:
             BudgetError: the budget is spent; likewise.
         """
         under_way: dict[int, asyncio.Task[list[Outcome]]] = {}
+        freezes = gc.get_freeze_count() == 0
+        if (
+            freezes
+        ):  # what was there before is not looked through again and again: a tenth of the run's own time
+            gc.freeze()
         try:
             while self.tally.accepted < tasks and self.tally.attempts < most_attempts:
                 head = self.tally.slices
@@ -111,6 +120,8 @@ class SynthesisRun:
                         under_way[position] = asyncio.create_task(self._attempt_slice(position))
                 self._decide(await under_way.pop(head))
         finally:
+            if freezes:
+                gc.unfreeze()
             await _stop(under_way.values())
 
     def _wanted(self, tasks: int, most_attempts: int) -> int:
@@ -144,6 +155,8 @@ class SynthesisRun:
             )
             written = output.get("written")
             outcomes.append(output["outcome"])
+            if outcomes[-1].written and written is None:
+                break  # no text was written: the other attempts would ask for the same again
         return outcomes
 
     def _config(self, id: str, corpus: str) -> RunnableConfig:
@@ -156,25 +169,41 @@ class SynthesisRun:
         }
 
     def _decide(self, outcomes: Sequence[Outcome]) -> None:
-        """Enter a slice: its tasks are compared with those that were accepted while it was under way."""
+        """Enter a slice: its tasks are compared with those that were accepted while it was under way.
+
+        As long as the endpoint refuses everything, nothing is entered: it is not set up rightly, and a run
+        that is continued when it is should come to what it would have come to at once.
+        """
         decided = [self._admit(outcome) for outcome in outcomes]
-        self._journal.append(decided)
+        self._undecided.append(decided)
         self._count(decided, fresh=True)
         refused = self.tally.rejected["refused"]
-        if refused == self.tally.attempts and refused >= _REFUSALS:
+        if refused < self.tally.attempts:
+            for slice in self._undecided:
+                self._journal.append(slice)
+            self._undecided.clear()
+        elif refused >= _REFUSALS:
             assert decided[-1].rejection is not None
             raise RefusedError(f"all {refused} attempts were refused: {decided[-1].rejection.detail}")
 
     def _admit(self, outcome: Outcome) -> Outcome:
         if outcome.task is None:
             return outcome
-        refusal = self._accepted.refusal(outcome.corpus, _signature(outcome), outcome.split)
+        refusal = self._texts.refusal(outcome) or self._accepted.refusal(
+            outcome.corpus, _signature(outcome), outcome.split, like=outcome.same_as
+        )
         if refusal is not None:
             self._tell_refusal(outcome.id, refusal)
             return outcome.reject(Rejection(stage="write", reason="duplicate", detail=refusal))
-        family = self._accepted.add(outcome.corpus, outcome.id, _signature(outcome), outcome.split)
-        meta = {**outcome.task.meta, "attribute": family}
+        meta = {**outcome.task.meta, "attribute": self._enter(outcome)}
         return outcome.model_copy(update={"task": outcome.task.model_copy(update={"meta": meta})})
+
+    def _enter(self, outcome: Outcome) -> str:
+        """Remember an accepted task; gives its family."""
+        self._texts.add(outcome)
+        return self._accepted.add(
+            outcome.corpus, outcome.id, _signature(outcome), outcome.split, outcome.same_as
+        )
 
     def _tell_refusal(self, id: str, refusal: str) -> None:
         if self._context.on_event is not None:
@@ -185,7 +214,7 @@ class SynthesisRun:
         for outcome in outcomes:
             self.tally.add(outcome)
             if not fresh and outcome.task is not None:
-                self._accepted.add(outcome.corpus, outcome.id, _signature(outcome), outcome.split)
+                self._enter(outcome)
         self.tally.slices += 1
         self._known_after.append(len(self._accepted))
         if self._on_tally is not None:

@@ -16,6 +16,22 @@ from cluster_r1.training.labelled import attribute_file
 from cluster_r1.types import Text
 
 _UNKNOWN = "unknown"
+_LONGEST_NAME = 40
+
+
+def all_sources(
+    corpora: Any,
+    domains: Sequence[str] = (),
+    *,
+    text_column: str | None = None,
+    id_column: str | None = None,
+    licence: str = "",
+) -> list[Source]:
+    """Corpora, then domains; see `sources_from_python` and `source_of_domain`."""
+    return [
+        *sources_from_python(corpora, text_column=text_column, id_column=id_column, licence=licence),
+        *(source_of_domain(domain, licence) for domain in domains),
+    ]
 
 
 def source_of_file(
@@ -37,6 +53,7 @@ def source_of_file(
         licence=licence or known.licence,
         origin=known.source or Path(path).name,
         sha256=read.sha256,
+        warnings=tuple(read.warnings),
     )
 
 
@@ -51,7 +68,7 @@ def source_of_domain(domain: str, licence: str = "") -> Source:
         raise InputError('the domain is empty: say what the texts are, e.g. "chats with a bank\'s support"')
     digest = hashlib.sha256(domain.encode("utf-8", "replace")).hexdigest()
     return Source(
-        name="-".join(words)[:40].rstrip("-"),
+        name=_short_name("-".join(words), digest),
         domain=domain,
         licence=licence or _UNKNOWN,
         origin="written by the generator",
@@ -59,7 +76,14 @@ def source_of_domain(domain: str, licence: str = "") -> Source:
     )
 
 
-def sources_from_python(corpora: Any, *, licence: str = "") -> list[Source]:
+def _short_name(name: str, digest: str) -> str:
+    """A name of at most 40 letters; one that is cut ends with what tells it from others."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 7].rstrip('-')}-{digest[:6]}"
+
+
+def sources_from_python(
+    corpora: Any, *, text_column: str | None = None, id_column: str | None = None, licence: str = ""
+) -> list[Source]:
     """Sources of what a Python caller passes: a path or several, or a mapping of names to texts.
 
     Raises:
@@ -68,14 +92,22 @@ def sources_from_python(corpora: Any, *, licence: str = "") -> list[Source]:
     if isinstance(corpora, str | Path):
         corpora = [corpora]
     if isinstance(corpora, Mapping):
-        return [_source_of_texts(str(name), texts, licence) for name, texts in corpora.items()]
+        return [
+            _source_of_texts(str(name), texts, text_column, id_column, licence)
+            for name, texts in corpora.items()
+        ]
     if isinstance(corpora, Sequence) and all(isinstance(path, str | Path) for path in corpora):
-        return [source_of_file(path, licence=licence) for path in corpora]
+        return [
+            source_of_file(path, text_column=text_column, id_column=id_column, licence=licence)
+            for path in corpora
+        ]
     raise InputError("corpora are paths of files, or a dict of names and their texts")
 
 
-def _source_of_texts(name: str, data: Any, licence: str) -> Source:
-    texts, _ = texts_from_python(data)
+def _source_of_texts(
+    name: str, data: Any, text_column: str | None, id_column: str | None, licence: str
+) -> Source:
+    texts, _ = texts_from_python(data, text_column=text_column, id_column=id_column)
     return Source(
         name=name,
         texts=tuple(texts),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.models import event_loop
 from cluster_r1.agents.models.cache import ResponseCache, default_cache_path
 from cluster_r1.agents.models.opening import ModelOptions
-from cluster_r1.agents.models.retries import RetryPolicy
+from cluster_r1.agents.models.retries import RetryPolicy, tell_wait
 from cluster_r1.agents.synthesis.panel import Panel, choose_specs, open_panel, templates
 from cluster_r1.errors import InputError
 from cluster_r1.graphs.synthesis import OpenContext
@@ -30,7 +29,7 @@ from cluster_r1.synthesis.dataset import write_dataset
 from cluster_r1.synthesis.estimate import SynthesisEstimate, estimate_synthesis
 from cluster_r1.synthesis.journal import Journal
 from cluster_r1.synthesis.runner import SynthesisRun, Tally
-from cluster_r1.synthesis.sources import source_of_domain, sources_from_python
+from cluster_r1.synthesis.sources import all_sources
 from cluster_r1.types import Usage
 
 CARD = "card.md"
@@ -38,7 +37,8 @@ CARD = "card.md"
 _ATTEMPTS_A_TASK = 20  # after which a run gives up, if it is not told otherwise
 _LEAST_ATTEMPTS = 60
 _MOST_ANSWER_TOKENS = 16_384  # of one answer, where a budget has to cover the calls under way together
-_PATIENCE = RetryPolicy(attempts=14)  # some five minutes of an endpoint that refuses everything
+# Five minutes of an endpoint that refuses everything; short waits, so that none outlasts it by much.
+_PATIENCE = RetryPolicy(attempts=1000, longest_wait=8.0, patience=300.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ class SynthesisResult:
         accepted: tasks that there are.
         attempts: up to the last of them, or all that were made, over all sessions of the run.
         rejected: attempts by reason.
-        usage: what this session spent and saved.
+        usage: what this call of `run` spent and saved.
+        notes: what the user should know of the corpora.
     """
 
     folder: Path
@@ -60,6 +61,7 @@ class SynthesisResult:
     attempts: int
     rejected: Mapping[str, int]
     usage: Usage
+    notes: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -74,7 +76,8 @@ class SynthesisGraph:
         model: a spec string for all roles (empty: this machine's default).
         models: spec strings by role, where they differ: `generator`, `verifier`, `critic`, `teacher`.
         config: sizes, bars and shares, or the YAML file that holds them.
-        budget_tokens: the most tokens that a run may spend; it stops before it would spend more.
+        budget_tokens: the most tokens that a call of `run` may spend; it stops before it would spend more.
+            One that goes on with a stopped run may spend as much again.
         concurrency: calls under way at once, for each model.
         temperature: sent to the models when given.
         timeout: seconds that one call may take.
@@ -126,6 +129,8 @@ class SynthesisGraph:
         tasks: int,
         out: Path | str,
         domains: Sequence[str] = (),
+        text_column: str | None = None,
+        id_column: str | None = None,
         licence: str = "",
         most_attempts: int | None = None,
         sequential: bool = False,
@@ -133,6 +138,7 @@ class SynthesisGraph:
         trace: bool = False,
         on_event: Callable[[SynthesisEvent], None] | None = None,
         on_tally: Callable[[Tally], None] | None = None,
+        on_wait: Callable[[str], None] | None = None,
     ) -> SynthesisResult:
         """Work until so many tasks are accepted; a run that stands in the folder is continued.
 
@@ -141,13 +147,16 @@ class SynthesisGraph:
             tasks: how many accepted tasks are wanted.
             out: the folder of the run.
             domains: kinds of texts, in words, for which texts are written.
+            text_column: of the corpora; found by its name if not given.
+            id_column: likewise.
             licence: of the corpora, where no file beside them says.
-            most_attempts: after which it gives up; 20 a task, if not given.
+            most_attempts: after which it gives up, once the slice is decided; 20 a task, if not given.
             sequential: one call after the other, in a fixed order of events.
             overwrite: replace another run that stands in the folder.
             trace: write every prompt and answer to `trace.jsonl`.
             on_event: is told, from another thread, what happens to each attempt.
             on_tally: likewise, after each slice that is decided, how far the run is.
+            on_wait: likewise, that a call failed, and when it is repeated.
 
         Raises:
             InputError: something cannot be used; nothing was spent.
@@ -159,13 +168,16 @@ class SynthesisGraph:
             tasks=tasks,
             out=out,
             domains=domains,
+            text_column=text_column,
+            id_column=id_column,
             licence=licence,
             most_attempts=most_attempts,
             sequential=sequential,
             overwrite=overwrite,
             trace=trace,
         )
-        return event_loop.run(self._run(request, on_event, on_tally))
+        listeners = _Listeners(on_event, on_tally, on_wait)
+        return event_loop.run(self._run(request, listeners))
 
     def stream(self, corpora: Any = (), **options: Any) -> Iterator[SynthesisEvent | SynthesisResult]:
         """`run` as a stream of events, with the result at its end; it takes the same options.
@@ -173,16 +185,15 @@ class SynthesisGraph:
         Whoever stops listening stops the run.
         """
         events: queue.SimpleQueue[SynthesisEvent | None] = queue.SimpleQueue()
-        running = asyncio.run_coroutine_threadsafe(
-            self._run(self._request(corpora, **options), events.put, None), event_loop.background_loop()
-        )
-        running.add_done_callback(lambda _: events.put(None))
+        request = self._request(corpora, **options)
+        running = event_loop.start(self._run(request, _Listeners(events.put)))
+        running.future.add_done_callback(lambda _: events.put(None))
         try:
             while (event := events.get()) is not None:
                 yield event
-            yield running.result()
+            yield running.future.result()
         finally:
-            running.cancel()
+            running.stop()
 
     async def astream(
         self, corpora: Any = (), **options: Any
@@ -195,27 +206,24 @@ class SynthesisGraph:
             loop.call_soon_threadsafe(events.put_nowait, event)
 
         request = self._request(corpora, **options)
-        running = asyncio.ensure_future(event_loop.submit(self._run(request, forward, None)))
-        running.add_done_callback(lambda _: events.put_nowait(None))
+        running = event_loop.start(self._run(request, _Listeners(forward)))
+        running.future.add_done_callback(lambda _: loop.call_soon_threadsafe(events.put_nowait, None))
         try:
             while (event := await events.get()) is not None:
                 yield event
-            yield await running
+            yield running.future.result()
         finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await running  # its error was raised above, or nobody waits for it any more
+            await asyncio.to_thread(running.stop)
 
-    def estimate(
-        self, corpora: Any = (), *, tasks: int, domains: Sequence[str] = (), licence: str = ""
-    ) -> SynthesisEstimate:
-        """What a run would send, without asking a model.
+    def estimate(self, corpora: Any = (), *, tasks: int, **options: Any) -> SynthesisEstimate:
+        """What a run would send, without asking a model; of `run`'s options it takes those of the corpora.
 
         Raises:
             InputError: the run would be refused.
         """
-        store = SliceStore(self._sources(corpora, domains, licence), self.config)
-        return estimate_synthesis(store, self.config, tasks)
+        return estimate_synthesis(
+            SliceStore(all_sources(corpora, **options), self.config), self.config, tasks
+        )
 
     def _request(
         self,
@@ -224,6 +232,8 @@ class SynthesisGraph:
         tasks: int,
         out: Path | str,
         domains: Sequence[str] = (),
+        text_column: str | None = None,
+        id_column: str | None = None,
         licence: str = "",
         most_attempts: int | None = None,
         sequential: bool = False,
@@ -233,7 +243,9 @@ class SynthesisGraph:
         if tasks < 1:
             raise InputError(f"{tasks} tasks are wanted: give 1 or more")
         return _Request(
-            sources=self._sources(corpora, domains, licence),
+            sources=all_sources(
+                corpora, domains, text_column=text_column, id_column=id_column, licence=licence
+            ),
             tasks=tasks,
             folder=Path(out),
             most_attempts=most_attempts or max(_LEAST_ATTEMPTS, _ATTEMPTS_A_TASK * tasks),
@@ -242,18 +254,12 @@ class SynthesisGraph:
             trace=trace,
         )
 
-    def _sources(self, corpora: Any, domains: Sequence[str], licence: str) -> list[Source]:
-        return [
-            *sources_from_python(corpora, licence=licence),
-            *(source_of_domain(domain, licence) for domain in domains),
-        ]
-
     async def _run(
         self,
         request: _Request,
-        on_event: Callable[[SynthesisEvent], None] | None,
-        on_tally: Callable[[Tally], None] | None,
+        listeners: _Listeners,
     ) -> SynthesisResult:
+        tell_wait.set(listeners.on_wait)
         store = SliceStore(request.sources, self.config)
         ledger = Ledger(self.budget_tokens, most_answer_tokens=_MOST_ANSWER_TOKENS)
         context = OpenContext(
@@ -262,16 +268,18 @@ class SynthesisGraph:
             store=store,
             accepted=AcceptedTasks(self.config.novelty),
             ledger=ledger,
-            on_event=on_event,
+            on_event=listeners.on_event,
         )
         with Journal(request.folder, self._identity(request.sources), overwrite=request.overwrite) as journal:
+            if journal.begun_anew:
+                (request.folder / TRACE).unlink(missing_ok=True)
             recorder = TraceRecorder(request.folder / TRACE, keep=False) if request.trace else None
             run = SynthesisRun(
                 context,
                 journal,
                 at_once=1 if request.sequential else None,
                 recorder=recorder,
-                on_tally=on_tally,
+                on_tally=listeners.on_tally,
             )
             try:
                 await run.until(request.tasks, request.most_attempts)
@@ -286,6 +294,7 @@ class SynthesisGraph:
             attempts=facts.attempts,
             rejected=facts.rejected_by_reason(),
             usage=ledger.usage,
+            notes=tuple(store.notes),
         )
 
     def _write(self, request: _Request, journal: Journal, store: SliceStore) -> Facts:
@@ -318,9 +327,17 @@ class SynthesisGraph:
             "settings": self.config.model_dump(mode="json"),
             "context_tokens": self._context_tokens,
             "templates": templates(),
-            "sources": {source.name: source.sha256 for source in sources},
-            "licences": {source.name: source.licence for source in sources},
+            "sources": [[source.name, source.sha256, source.licence] for source in sources],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Listeners:
+    """Who is told what; see `SynthesisGraph.run`."""
+
+    on_event: Callable[[SynthesisEvent], None] | None = None
+    on_tally: Callable[[Tally], None] | None = None
+    on_wait: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

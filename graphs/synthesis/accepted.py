@@ -13,6 +13,7 @@ from cluster_r1.agents.synthesis.draft import Category
 from cluster_r1.graphs.synthesis.config import Novelty, Split
 from cluster_r1.types import Record
 
+_ROUNDING = 1e-6  # of cosines in single precision
 _MOST_TOLD = 30  # accepted instructions that a model is told of
 
 
@@ -33,21 +34,12 @@ class Signature(Record):
         return cls(instruction=instruction, categories=tuple(sorted(each.name for each in categories)))
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """An accepted task that another is too much like."""
-
-    task_id: str
-    family: str
-    similarity: float
-
-
 @dataclass
 class _Corpus:
     """Accepted tasks of a corpus in the order of acceptance; `vectors` has shape (2, room, 256)."""
 
     ids: list[str] = field(default_factory=list)
-    instructions: list[str] = field(default_factory=list)
+    signatures: list[Signature] = field(default_factory=list)
     families: list[str] = field(default_factory=list)
     splits: list[Split] = field(default_factory=list)
     orders: list[int] = field(default_factory=list)
@@ -72,17 +64,24 @@ class AcceptedTasks:
         """How many tasks were accepted, over all corpora; what a reader passes as `visible`."""
         return self._count
 
-    def add(self, corpus: str, task_id: str, signature: Signature, split: Split) -> str:
-        """Enter an accepted task; gives the name of its family: that of the task it is like, or its own."""
-        like = self.most_similar(corpus, signature)
+    def add(
+        self, corpus: str, task_id: str, signature: Signature, split: Split, like: str | None = None
+    ) -> str:
+        """Enter an accepted task; gives the name of its family.
+
+        That is the family of the task `like`, which a reader found to ask for the same, else of the task that
+        it is most like, else its own.
+        """
         kept = self._corpora.setdefault(corpus, _Corpus())
-        family = task_id if like is None else like.family
+        similar = self._similar(kept, signature, len(kept.ids))
+        same = kept.ids.index(like) if like in kept.ids else (similar[0] if similar else None)
+        family = task_id if same is None else kept.families[same]
         place = len(kept.ids)
         if place == kept.vectors.shape[1]:
             kept.vectors = np.concatenate([kept.vectors, np.zeros_like(kept.vectors)], axis=1)
         kept.vectors[:, place] = _vectors(signature)
         kept.ids.append(task_id)
-        kept.instructions.append(signature.instruction)
+        kept.signatures.append(signature)
         kept.families.append(family)
         kept.splits.append(split)
         kept.orders.append(self._count)
@@ -92,49 +91,58 @@ class AcceptedTasks:
     def instructions(self, corpus: str, visible: int) -> tuple[str, ...]:
         """The latest accepted instructions of a corpus."""
         kept = self._corpora.get(corpus, _Corpus())
-        return tuple(kept.instructions[: _seen(kept, visible)][-_MOST_TOLD:])
-
-    def most_similar(self, corpus: str, signature: Signature, visible: int | None = None) -> Taken | None:
-        """The accepted task that is most like this, if it is too much like it."""
-        kept = self._corpora.get(corpus, _Corpus())
-        seen = len(kept.ids) if visible is None else _seen(kept, visible)
-        if not seen:
-            return None
-        cosines = np.einsum("ikd,id->ik", kept.vectors[:, :seen], _vectors(signature)).max(axis=0)
-        nearest = int(cosines.argmax())
-        similarity = float(cosines[nearest])
-        if similarity < self._novelty.most_similarity:
-            return None
-        return Taken(kept.ids[nearest], kept.families[nearest], round(similarity, 2))
+        latest = kept.signatures[: _seen(kept, visible)][-_MOST_TOLD:]
+        return tuple(signature.instruction for signature in latest)
 
     def refusal(
-        self, corpus: str, signature: Signature, split: Split, visible: int | None = None
+        self,
+        corpus: str,
+        signature: Signature,
+        split: Split,
+        *,
+        like: str | None = None,
+        visible: int | None = None,
     ) -> str | None:
-        """Why one more task like this may not be accepted; None if it may."""
-        like = self.most_similar(corpus, signature, visible)
-        if like is None:
-            return None
-        return self.family_refusal(corpus, like.task_id, split, visible)
+        """Why one more task like this may not be accepted; None if it may.
 
-    def family_refusal(
-        self, corpus: str, task_id: str, split: Split, visible: int | None = None
-    ) -> str | None:
-        """Why one more task that asks for the same as this one may not be accepted; None if it may."""
-        kept = self._corpora[corpus]
-        family = kept.families[kept.ids.index(task_id)]
+        Args:
+            corpus: of the task.
+            signature: what it is compared with others by.
+            split: where it would go; what asks for the same may be in no other.
+            like: the task that a reader found to ask for the same, if any.
+            visible: how many tasks are known; None for all.
+        """
+        kept = self._corpora.get(corpus, _Corpus())
         seen = len(kept.ids) if visible is None else _seen(kept, visible)
-        members = [place for place in range(seen) if kept.families[place] == family]
-        if any(kept.splits[place] != split for place in members):
-            return f"asks for the same as {task_id}, which is in another split"
-        if len(members) >= self._novelty.tasks_a_family:
-            return f"asks for the same as {task_id}"
+        same = self._similar(kept, signature, seen)
+        if like in kept.ids[:seen]:
+            same.insert(0, kept.ids.index(like))
+        families = {kept.families[place] for place in same}
+        members = [place for place in range(seen) if kept.families[place] in families]
+        for place in (*same, *members):
+            if kept.splits[place] != split:
+                return f"asks for the same as {kept.ids[place]}, which is in another split"
+        if same and len(members) >= self._novelty.tasks_a_family:
+            return f"asks for the same as {kept.ids[same[0]]}"
         return None
 
-    def id_of(self, corpus: str, instruction: str) -> str | None:
+    def id_of(self, corpus: str, instruction: str, visible: int) -> str | None:
         """The latest accepted task with exactly this instruction."""
         kept = self._corpora.get(corpus, _Corpus())
-        places = [place for place, known in enumerate(kept.instructions) if known == instruction]
+        known = kept.signatures[: _seen(kept, visible)]
+        places = [place for place, signature in enumerate(known) if signature.instruction == instruction]
         return kept.ids[places[-1]] if places else None
+
+    def _similar(self, kept: _Corpus, signature: Signature, seen: int) -> list[int]:
+        """Positions of the tasks that are too much like this, the most similar first."""
+        if not seen:
+            return []
+        cosines = np.einsum("ikd,id->ik", kept.vectors[:, :seen], _vectors(signature)).max(axis=0)
+        for place, known in enumerate(kept.signatures[:seen]):
+            if known.instruction == signature.instruction:
+                cosines[place] = 1.0  # whatever the last bits say
+        bar = min(self._novelty.most_similarity, 1.0) - _ROUNDING
+        return [int(place) for place in np.argsort(-cosines, kind="stable") if cosines[place] >= bar]
 
 
 def _seen(kept: _Corpus, visible: int) -> int:

@@ -26,6 +26,10 @@ class RoleLedger(Ledger):
         """See `Ledger.hold`."""
         return self._run.hold(prompt_tokens, answer_tokens, purpose)
 
+    def cut_short(self, most_tokens: int | None) -> bool:
+        """See `Ledger.cut_short`."""
+        return self._run.cut_short(most_tokens)
+
     def record(self, answer: ChatAnswer) -> None:
         """Enter a finished call."""
         self._run.record(answer)

@@ -17,13 +17,14 @@ UNUSABLE = (AnswerError, RefusedError)
 
 async def all_of(
     calls: Iterable[Coroutine[Any, Any, _T]],
-) -> tuple[list[_T], AnswerError | RefusedError | None]:
-    """The answers that can be used, in order, and the last failure of the others."""
-    answers: list[_T] = []
+) -> tuple[list[_T | None], AnswerError | RefusedError | None]:
+    """The answers, in order, None where one cannot be used; and the last failure."""
+    answers: list[_T | None] = []
     last = None
     for result in await asyncio.gather(*calls, return_exceptions=True):
         if isinstance(result, UNUSABLE):
             last = result
+            answers.append(None)
         elif isinstance(result, BaseException):
             raise result
         else:

@@ -116,6 +116,16 @@ class Distilling(Record):
     tokens: tuple[int, int] = (20, 8192)
     required: int = Field(default=0, ge=0)
 
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.required > min(self.keep, self.samples):
+            raise ValueError(
+                f"required is {self.required}: at most keep ({self.keep}) and samples ({self.samples})"
+            )
+        if self.tokens[0] > self.tokens[1]:
+            raise ValueError(f"tokens is {list(self.tokens)}: the lower bound first")
+        return self
+
 
 class Splitting(Record):
     """Which part of the tasks is held out. Texts and families of instructions are never shared.
@@ -157,7 +167,7 @@ class SynthesisConfig(Record):
 
     texts: tuple[int, int] = (10, 100)
     k: tuple[int, int] = (2, 20)
-    skew: float = Field(default=1.0, gt=0)
+    skew: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     diversity: tuple[Share, Share] = (0.0, 1.0)
     forms: dict[Form, Annotated[float, Field(ge=0)]] = Field(
         default_factory=lambda: dict.fromkeys(FORMS, 1.0)

@@ -43,7 +43,14 @@ def sent_back(
     findings = tuple(fault.detail for fault in faults)
     revision = Revision(stage=stage, instruction=state["draft"].instruction, findings=findings)
     tell(desk, state, stage, "; ".join(findings), "revised")
-    again: SynthesisState = {"round": state["round"] + 1, "findings": findings, "revisions": [revision]}
+    again: SynthesisState = {
+        "round": state["round"] + 1,
+        "findings": findings,
+        "revisions": [revision],
+        "embedding_ami": None,  # what was found is about the draft that is sent back
+        "verification": None,
+        "judgement": None,
+    }
     return Command(goto="generate", update={**updated, **again})
 
 
@@ -73,17 +80,27 @@ def repetition(state: SynthesisState, desk: Desk) -> Fault | None:
     if fault := repetition_fault(labels, state["earlier"], desk.settings.novelty.most_ami):
         return fault
     refusal = desk.accepted.refusal(
-        state["corpus"], Signature.of(draft.instruction, draft.used), state["slice"].split, state["visible"]
+        state["corpus"],
+        Signature.of(draft.instruction, draft.used),
+        state["slice"].split,
+        visible=state["visible"],
     )
     return Fault(reason="duplicate", detail=refusal, mendable=False) if refusal else None
 
 
 def triviality(ami: float, most: float) -> Fault | None:
     """Whether embeddings solve the task, so that following the instruction is not needed."""
-    if ami < most:
+    if ami <= most:
         return None
     detail = f"grouping by embeddings comes to the same groups (AMI {ami:.2f})"
     return Fault(reason="trivial", detail=detail, mendable=False)
+
+
+def kept_places(state: SynthesisState) -> tuple[int, ...]:
+    """Positions, from 0, of the texts that stayed after verification."""
+    found = state["verification"]
+    assert found is not None
+    return found.kept
 
 
 def restricted(draft: Draft, places: Sequence[int]) -> Draft:
@@ -93,23 +110,38 @@ def restricted(draft: Draft, places: Sequence[int]) -> Draft:
 
 def remarks(state: SynthesisState) -> tuple[str, ...]:
     """What checks and readers found, in words for the critic."""
-    found = state["verification"]
+    found, embedding = state["verification"], state["embedding_ami"]
+    assert found is not None
     contested = len(found.votes) - len(found.kept)
     said = [
         f"blind readers agree with the labels to an AMI of {found.ami:.2f} (1 is full, 0 is chance)",
-        f"grouping by embeddings, without the instruction, agrees to an AMI of {state['embedding_ami']:.2f}",
+        f"grouping by embeddings, without the instruction, agrees to an AMI of {embedding or 0.0:.2f}",
     ]
     if contested:
         said.append(f"{contested} texts on which readers differ are left out already")
     return tuple(said)
 
 
-def objection(judgement: Judgement, taken: Sequence[str], state: SynthesisState, desk: Desk) -> Fault | None:
-    """What the critic's judgement comes to, if it is not acceptance."""
+def same_task(judgement: Judgement, taken: Sequence[str], state: SynthesisState, desk: Desk) -> str | None:
+    """The accepted task that the critic finds to ask for the same, if any."""
+    if judgement.same_as is None:
+        return None
+    instruction = taken[judgement.same_as - 1]
+    for task_id, task in state["earlier"].items():
+        if task.instruction == instruction:
+            return task_id
+    return desk.accepted.id_of(state["corpus"], instruction, state["visible"])
+
+
+def objection(judgement: Judgement, same: str | None, state: SynthesisState, desk: Desk) -> Fault | None:
+    """What the critic's judgement comes to, if it is not acceptance.
+
+    `same` is the task that the critic finds to ask for the same.
+    """
     if judgement.harmful or judgement.personal:
         detail = "harmful or degrading" if judgement.harmful else "gives away private persons"
         return Fault(reason="harmful", detail=f"the critic finds it {detail}", mendable=False)
-    if judgement.same_as is not None and (refusal := _refusal(taken[judgement.same_as - 1], state, desk)):
+    if refusal := _refusal(same, state, desk):
         return Fault(reason="duplicate", detail=refusal, mendable=False)
     least = desk.settings.critique.least_rating
     low = [f"{aspect} {rating} of 5" for aspect, rating in judgement.ratings.items() if rating < least]
@@ -119,12 +151,17 @@ def objection(judgement: Judgement, taken: Sequence[str], state: SynthesisState,
     return Fault(reason="critic", detail=detail, mendable=judgement.verdict != "reject")
 
 
-def _refusal(instruction: str, state: SynthesisState, desk: Desk) -> str | None:
-    """Why one more task that asks for the same as a taken instruction may not be accepted."""
-    for task_id, task in state["earlier"].items():
-        if task.instruction == instruction:
-            return f"asks for the same as {task_id}"
-    known = desk.accepted.id_of(state["corpus"], instruction)
-    if known is None:
+def _refusal(same: str | None, state: SynthesisState, desk: Desk) -> str | None:
+    """Why one more task that asks for the same as an accepted one may not be accepted."""
+    if same is None:
         return None
-    return desk.accepted.family_refusal(state["corpus"], known, state["slice"].split, state["visible"])
+    if same in state["earlier"]:
+        return f"asks for the same as {same}"
+    draft = state["draft"]
+    return desk.accepted.refusal(
+        state["corpus"],
+        Signature.of(draft.instruction, draft.used),
+        state["slice"].split,
+        like=same,
+        visible=state["visible"],
+    )

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from cluster_r1.agents.clustering.proposer import Proposal, ProposerInput
+from cluster_r1.agents.distinctive_words import plain_name
 from cluster_r1.agents.models.messages import ChatAnswer
 from cluster_r1.agents.models.static_embedder import count_tokens
 from cluster_r1.agents.parsing import AnswerError
@@ -14,11 +15,13 @@ from cluster_r1.agents.synthesis.teacher import Teacher
 from cluster_r1.graphs.synthesis.config import Distilling
 from cluster_r1.graphs.synthesis.outcome import Trace, TraceFault
 from cluster_r1.metrics import adjusted_mutual_info, singleton_rate
+from cluster_r1.types import NO_CLUSTER
 
 _NUMBERED = re.compile(r"\[(\d{1,4})\]|^\W{0,3}(\d{1,4})[.:)\]]", re.MULTILINE)
 _LISTED = re.compile(
     r"\b(?:texts?|items?|messages?|numbers?|nos?\.?)\s*#?(\d[\d\s,;&#–-]*(?:and \d+)?)", re.IGNORECASE
 )
+_THINK_TAG = re.compile(r"</?think(?:ing)?>")
 _OPENING_WORDS = 4  # of a text that, quoted, are mention enough
 
 
@@ -50,22 +53,19 @@ def judge_answer(
         return "low_ami"
     if singleton_rate(found) > bars.most_singletons:
         return "singletons"
-    return _trace(answer.reasoning.strip(), proposal, given, bars, round(ami, 4), sample)
-
-
-def _trace(
-    reasoning: str, proposal: Proposal, given: ProposerInput, bars: Distilling, ami: float, sample: int
-) -> Trace | TraceFault:
+    reasoning = answer.reasoning.strip()
+    if not all(cluster.name for cluster in proposal.clusters) or _THINK_TAG.search(
+        f"{reasoning} {_canonical(proposal)}"
+    ):
+        return "unusable"  # nameless clusters, or a tag that would end the reasoning somewhere else
     if not reasoning:
         return "no_reasoning"
     if len(mentioned(reasoning, given.texts)) < bars.least_mentioned * len(given.texts):
         return "not_about_texts"
-    said = _canonical(proposal)
-    thought, told = count_tokens([reasoning, said])
-    if thought < bars.tokens[0] or thought + told > bars.tokens[1]:
+    completion = f"<think>\n{reasoning}\n</think>\n\n{_canonical(proposal)}"
+    if _too_short(reasoning, bars.tokens[0]) or _too_long(completion, bars.tokens[1]):
         return "length"
-    completion = f"<think>\n{reasoning}\n</think>\n\n{said}"
-    return Trace(completion=completion, ami=ami, tokens=thought + told, sample=sample)
+    return Trace(completion=completion, ami=round(ami, 4), sample=sample)
 
 
 def mentioned(reasoning: str, texts: Sequence[str]) -> set[int]:
@@ -79,6 +79,16 @@ def mentioned(reasoning: str, texts: Sequence[str]) -> set[int]:
         if len(opening) == _OPENING_WORDS and " ".join(opening) in words:
             numbers.add(number)
     return {number for number in numbers if 1 <= number <= len(texts)}
+
+
+def _too_short(text: str, least: int) -> bool:
+    """Whether it has fewer tokens; every word is one at least, so most texts need not be counted."""
+    return len(text.split()) < least and count_tokens([text])[0] < least
+
+
+def _too_long(text: str, most: int) -> bool:
+    """Whether it has more tokens; none has less than a byte, so most texts need not be counted."""
+    return len(text.encode("utf-8", "replace")) > most and count_tokens([text])[0] > most
 
 
 def _numbers_in(listed: str) -> set[int]:
@@ -96,6 +106,8 @@ def _exact_cover(proposal: Proposal, texts: int) -> list[str] | None:
     if len(proposal.placements) != texts or set(places) != set(range(1, texts + 1)):
         return None
     found = [places[number] for number in range(1, texts + 1)]
+    if any(plain_name(cluster) == NO_CLUSTER for cluster in found):
+        return None
     return found if set(found) <= listed else None
 
 

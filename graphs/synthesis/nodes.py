@@ -20,12 +20,14 @@ from cluster_r1.errors import InputError
 from cluster_r1.graphs.synthesis.accounts import RoleLedger
 from cluster_r1.graphs.synthesis.calls import UNUSABLE, all_of
 from cluster_r1.graphs.synthesis.deciding import (
+    kept_places,
     objection,
     reason_of,
     rejected,
     remarks,
     repetition,
     restricted,
+    same_task,
     sent_back,
     taken_instructions,
     told,
@@ -118,11 +120,12 @@ async def screen(
     if not state["slice"].domain:  # there, labels were there before the texts
         found.append(evidence_fault(draft, shown, bars.least_evidence))
     found.append(repetition(state, desk))
-    ami = embedding_ami(draft, shown)
-    found.append(triviality(ami, bars.most_embedding_ami))
-    update: SynthesisState = {"embedding_ami": round(ami, 4)}
     if faults := [fault for fault in found if fault]:
-        return sent_back(state, desk, "screen", faults, update)
+        return sent_back(state, desk, "screen", faults)
+    ami = embedding_ami(draft, shown)
+    update: SynthesisState = {"embedding_ami": round(ami, 4)}
+    if fault := triviality(ami, bars.most_embedding_ami):
+        return sent_back(state, desk, "screen", [fault], update)
     return Command(goto="verify", update=update)
 
 
@@ -134,15 +137,20 @@ async def verify(state: SynthesisState, runtime: _Runtime) -> Command[Literal["c
     ledger = RoleLedger(desk.context.ledger)
     given = VerifierInput(instruction=draft.instruction, texts=state["shown"])
     readings, error = await all_of(
-        desk.panel.verifier.ask(
-            Verifier(), given, texts=len(given.texts), round=state["round"], ledger=ledger, sample=number
+        desk.panel.verifier.ask_often(
+            Verifier(),
+            given,
+            texts=len(given.texts),
+            round=state["round"],
+            ledger=ledger,
+            samples=bars.samples,
         )
-        for number in range(bars.samples)
     )
     update: SynthesisState = {"need": {"verifier": ledger.need}}
-    if error is not None and 2 * len(readings) <= bars.samples:
+    usable = [reading for reading in readings if reading is not None]
+    if error is not None and 2 * len(usable) <= bars.samples:
         return rejected("verify", reason_of(error), str(error), update)
-    found = verify_labels(draft, readings, bars)
+    found = verify_labels(draft, usable, bars)
     update["verification"] = found
     labelled = len(found.votes)
     dropped = labelled - len(found.kept)
@@ -166,17 +174,17 @@ async def critique(
     """Have the draft judged: accept it, send it back with findings, or reject it."""
     desk = await desk_of(runtime)
     tell(desk, state, "critique", "judging")
-    draft, kept = state["draft"], state["verification"].kept
+    kept = kept_places(state)
+    draft = restricted(state["draft"], kept)
     ledger = RoleLedger(desk.context.ledger)
     taken = taken_instructions(state, desk)
-    labels = [draft.labels[place] for place in kept]
     given = CriticInput(
         instruction=draft.instruction,
         criterion=draft.criterion,
         categories=draft.used,
         texts=tuple(
             LabelledText(text=state["shown"][place], label=label.category)
-            for place, label in zip(kept, labels, strict=True)
+            for place, label in zip(kept, draft.labels, strict=True)
             if label is not None
         ),
         asked=taken,
@@ -188,8 +196,9 @@ async def critique(
         )
     except UNUSABLE as error:
         return rejected("critique", reason_of(error), str(error), {"need": {"critic": ledger.need}})
-    update: SynthesisState = {"judgement": judgement, "need": {"critic": ledger.need}}
-    if fault := objection(judgement, taken, state, desk):
+    same = same_task(judgement, taken, state, desk)
+    update: SynthesisState = {"judgement": judgement, "same_as": same, "need": {"critic": ledger.need}}
+    if fault := objection(judgement, same, state, desk):
         return sent_back(state, desk, "critique", [fault], update)
     return Command(goto="distill", update=update)
 
@@ -197,7 +206,7 @@ async def critique(
 async def distill(state: SynthesisState, runtime: _Runtime) -> Command[Literal["write", "dead_letter"]]:
     """Have the teacher do the task several times, and keep the answers that may be learnt from."""
     desk = await desk_of(runtime)
-    bars, draft, kept = desk.settings.distill, state["draft"], state["verification"].kept
+    bars, draft, kept = desk.settings.distill, state["draft"], kept_places(state)
     tell(desk, state, "distill", f"{bars.samples} answers of the teacher")
     texts = [state["members"][place].text for place in kept]
     try:
@@ -208,12 +217,15 @@ async def distill(state: SynthesisState, runtime: _Runtime) -> Command[Literal["
     reference = [label.category for place in kept if (label := draft.labels[place]) is not None]
     ledger = RoleLedger(desk.context.ledger)
     answers, failure = await all_of(
-        desk.panel.teacher.sample(Teacher(), given, texts=len(shown), ledger=ledger, number=number)
-        for number in range(bars.samples)
+        desk.panel.teacher.sample(Teacher(), given, texts=len(shown), ledger=ledger, samples=bars.samples)
     )
-    if failure is not None and not answers:
+    if failure is not None and not any(answers):
         return rejected("distill", reason_of(failure), str(failure), {"need": {"teacher": ledger.need}})
-    judged = [judge_answer(answer, given, reference, bars, number) for number, answer in enumerate(answers)]
+    judged = [
+        judge_answer(answer, given, reference, bars, number)
+        for number, answer in enumerate(answers)
+        if answer is not None
+    ]
     traces = _best([trace for trace in judged if isinstance(trace, Trace)], bars.keep)
     update: SynthesisState = {
         "traces": traces,
@@ -221,7 +233,7 @@ async def distill(state: SynthesisState, runtime: _Runtime) -> Command[Literal["
         "need": {"teacher": ledger.need},
     }
     if len(traces) < bars.required:
-        said = f"{len(traces)} of {len(answers)} answers of the teacher can be learnt from"
+        said = f"{len(traces)} different answers of the teacher can be learnt from"
         return rejected("distill", "no_trace", said, update)
     return Command(goto="write", update=update)
 
@@ -249,10 +261,10 @@ async def _generate_written(state: SynthesisState, desk: Desk) -> Command[Litera
     written = state["written"]
     need: dict[str, Need] = {}
     if written is None:
-        try:
-            written, need = await write_slice(state, desk)
-        except UNUSABLE as error:
-            return rejected("generate", reason_of(error), str(error), {})
+        written, need, error = await write_slice(state, desk)
+        if written is None:
+            assert error is not None
+            return rejected("generate", reason_of(error), str(error), {"need": need})
     attempt = state["attempt"]
     update: SynthesisState = {"written": written, "need": need}
     if attempt >= len(written.properties):
@@ -287,4 +299,6 @@ def _fit(
 def _best(traces: Sequence[Trace], keep: int) -> tuple[Trace, ...]:
     """The traces that agree best, each wording once; of equals the shorter."""
     different = {trace.completion: trace for trace in reversed(traces)}.values()
-    return tuple(sorted(different, key=lambda trace: (-trace.ami, trace.tokens, trace.sample))[:keep])
+    return tuple(
+        sorted(different, key=lambda trace: (-trace.ami, len(trace.completion), trace.sample))[:keep]
+    )

@@ -67,13 +67,11 @@ class Trace(Record):
     Attributes:
         completion: reasoning and answer, as a model should write them.
         ami: of its partition and the reference.
-        tokens: about how long it is.
         sample: which of the teacher's answers.
     """
 
     completion: str
     ami: float
-    tokens: int
     sample: int
 
 
@@ -120,6 +118,7 @@ class Outcome(Record):
         size: texts that were wanted.
         k: clusters that were asked for.
         written: whether the texts were written for it.
+        same_as: the accepted task that the critic finds to ask for the same.
         task: if it was accepted,
         traces: with what the teacher's answers gave,
         trace_faults: and why others gave nothing.
@@ -143,6 +142,7 @@ class Outcome(Record):
     scores: Scores = Scores()
     ratings: dict[Aspect, int] = Field(default_factory=dict)
     need: dict[str, Need] = Field(default_factory=dict)
+    same_as: str | None = None
     task: Task | None = None
     traces: tuple[Trace, ...] = ()
     trace_faults: dict[TraceFault, int] = Field(default_factory=dict)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster_r1.agents.synthesis.draft import Draft
+from cluster_r1.graphs.synthesis.deciding import kept_places, restricted
 from cluster_r1.graphs.synthesis.outcome import Outcome, Scores
 from cluster_r1.graphs.synthesis.state import SynthesisState
 from cluster_r1.graphs.synthesis.telling import id_of
@@ -14,10 +15,12 @@ from cluster_r1.task import Task
 
 def accepted_outcome(state: SynthesisState, models: Mapping[str, str]) -> Outcome:
     """The outcome with its task: the texts that stayed, the categories' names as reference labels."""
-    draft, places = state["draft"], state["verification"].kept
+    places = kept_places(state)
+    draft = restricted(state["draft"], places)
     members = [state["members"][place] for place in places]
-    labels = [label for place in places if (label := draft.labels[place]) is not None]
-    wanted = state["slice"]
+    labels = [label for label in draft.labels if label is not None]
+    wanted, judgement = state["slice"], state["judgement"]
+    assert judgement is not None
     task = Task(
         id=id_of(state),
         corpus=wanted.source,
@@ -33,7 +36,7 @@ def accepted_outcome(state: SynthesisState, models: Mapping[str, str]) -> Outcom
             "categories": [category.model_dump() for category in draft.used],
             "evidence": [label.evidence for label in labels],
             "agreement": _scores(state).model_dump(),
-            "ratings": dict(state["judgement"].ratings),
+            "ratings": dict(judgement.ratings),
             "models": dict(models),
         },
     )
@@ -41,7 +44,8 @@ def accepted_outcome(state: SynthesisState, models: Mapping[str, str]) -> Outcom
         update={
             "task": task,
             "traces": state["traces"],
-            "ratings": state["judgement"].ratings,
+            "ratings": judgement.ratings,
+            "same_as": state.get("same_as"),
         }
     )
 
@@ -58,6 +62,9 @@ def rejected_outcome(state: SynthesisState) -> Outcome:
 def _outcome(state: SynthesisState) -> Outcome:
     wanted, attempt = state["slice"], state["attempt"]
     draft: Draft | None = state.get("draft")
+    found = state.get("verification")
+    if draft is not None and found is not None:
+        draft = restricted(draft, found.kept)
     return Outcome(
         id=id_of(state),
         corpus=wanted.source,

@@ -6,8 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
 from cluster_r1.agents.models.agglomerative import cluster_embeddings
 from cluster_r1.agents.models.static_embedder import embed
 from cluster_r1.agents.synthesis.draft import Draft
@@ -16,6 +14,19 @@ from cluster_r1.graphs.synthesis.state import Earlier
 from cluster_r1.metrics import adjusted_mutual_info
 
 _WORD = re.compile(r"[^\W_]+")
+# Words that carry no meaning of their own. Longer lists hold words such as "bill", "first" or "serious".
+_FUNCTION_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        "a an the and or but nor not no of to in on at by for from with without as is are was were be been it "
+        "its this that these those there here than then so such any some all other others about into over",
+    )
+)
+_NUMBER_OF_GROUPS = re.compile(
+    r"\b(?:\d+|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\s+(?:\w+\s+){0,2}"
+    r"(?:groups?|clusters?|categories|classes|kinds|types|piles|buckets|sets)\b",
+    re.IGNORECASE,
+)
 _ENDINGS = re.compile(r"(?:ing|edly|ed|ies|es|s|ly)$")
 _LEAST_STEM = 3  # letters that are left when an ending is taken off
 _SHARED = 8  # texts that two tasks must share before their labels are compared
@@ -57,7 +68,9 @@ def evidence_fault(draft: Draft, texts: Sequence[str], least: float) -> Fault | 
 
 
 def leakage_fault(draft: Draft, texts: Sequence[str], most: float) -> Fault | None:
-    """Whether labels can be read off words of their texts, or categories off the instruction."""
+    """Whether labels can be read off words of their texts, or categories and k off the instruction."""
+    if number := _NUMBER_OF_GROUPS.search(draft.instruction):
+        return Fault(reason="leakage", detail=f"the instruction names a number of groups: {number[0]!r}")
     named = [category.name for category in draft.used if _holds(draft.instruction, category.name)]
     if 2 * len(named) >= len(draft.used):
         return Fault(
@@ -124,8 +137,8 @@ def _holds(text: str, name: str) -> bool:
 
 
 def _stems(text: str) -> set[str]:
-    words = (word for word in _WORD.findall(text.casefold()) if word not in ENGLISH_STOP_WORDS)
-    return {_stem(word) for word in words}
+    words = _WORD.findall(text.casefold())
+    return {_stem(word) for word in words if word not in _FUNCTION_WORDS} or set(words)
 
 
 def _stem(word: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 
 from cluster_r1.agents.models.static_embedder import embed
 from cluster_r1.agents.synthesis.draft import Form
+from cluster_r1.columns import without_surrogates
 from cluster_r1.errors import InputError
 from cluster_r1.graphs.synthesis.config import Split, Splitting, SynthesisConfig
 from cluster_r1.types import Record, Text
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _GOLDEN = (5**0.5 - 1) / 2
+_DECIMALS = 5  # of cosines: the last bits of a matrix product decide nothing
 MOST_TEXTS = 100_000  # of a corpus that slices are drawn from; their embeddings take 1 kB each
 
 
@@ -33,6 +36,7 @@ class Source:
         licence: of the texts; recorded in every task.
         origin: where they come from; recorded in the card.
         sha256: of what was read.
+        warnings: about what was read.
     """
 
     name: str
@@ -41,6 +45,12 @@ class Source:
     licence: str = "unknown"
     origin: str = ""
     sha256: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Make the name fit for ids, tables and files."""
+        name = re.sub(r"[\s|/\\]+", "-", without_surrogates(self.name).strip()).strip("-")
+        object.__setattr__(self, "name", "".join(filter(str.isprintable, name)) or "texts")
 
 
 class Slice(Record):
@@ -98,7 +108,7 @@ class SliceStore:
     def __init__(self, sources: Sequence[Source], config: SynthesisConfig) -> None:
         repeated = [name for name, count in Counter(source.name for source in sources).items() if count > 1]
         if repeated:
-            raise InputError(f"two corpora are called {repeated[0]!r}. Rename one of the files")
+            raise InputError(f"two corpora are called {repeated[0]!r}. Rename one")
         if not sources:
             raise InputError("there is nothing to make tasks of: name a corpus or a domain")
         self.sources = {source.name: source for source in sources}
@@ -106,7 +116,7 @@ class SliceStore:
             raise InputError(
                 f"split.corpora names {unknown[0]!r}, which is no source: {', '.join(self.sources)}"
             )
-        self.notes: list[str] = []
+        self.notes = [f"{source.name}: {warning}" for source in sources for warning in source.warnings]
         self._config = config
         self._pools: dict[str, dict[Split, _Pool]] = {}
         seen: set[str] = set()
@@ -139,6 +149,12 @@ class SliceStore:
             licence=source.licence,
         )
 
+    def divided(self) -> Iterator[tuple[Split, Text]]:
+        """All texts that slices may be drawn from, with their splits."""
+        for pools in self._pools.values():
+            for split, pool in pools.items():
+                yield from ((split, text) for text in pool.texts)
+
     def _draw(self, pool: _Pool, size: int, random: np.random.Generator) -> tuple[Text, ...]:
         """Texts around one: of n, the nearest size^(1-d) n^d are drawn from, d being the diversity."""
         total = len(pool.texts)
@@ -147,13 +163,15 @@ class SliceStore:
         reach = min(total, max(size, round(size ** (1 - diversity) * total**diversity)))
         near: NDArray[np.intp] = np.arange(total)
         if reach < total:
-            closeness = pool.vectors @ pool.vectors[around]
+            closeness = np.round(pool.vectors @ pool.vectors[around], _DECIMALS)
             near = np.argsort(-closeness, kind="stable")[:reach]
         chosen = random.choice(near, size=size, replace=False)
         return tuple(pool.texts[position] for position in chosen)
 
     def _divide(self, source: Source, seen: set[str]) -> dict[Split, _Pool]:
         """The different texts of a corpus by split; what an earlier corpus had already is left out."""
+        if len({text.id for text in source.texts}) < len(source.texts):
+            raise InputError(f"several texts of {source.name} have the same id. Give each its own")
         texts = _different(source.texts, seen)
         if left_out := len(source.texts) - len(texts):
             self.notes.append(f"{source.name}: {left_out} empty or repeated texts left out")

@@ -88,9 +88,10 @@ class SynthesisState(TypedDict, total=False):
     draft: Draft
     findings: tuple[str, ...]
     round: int
-    embedding_ami: float
-    verification: Verification
-    judgement: Judgement
+    embedding_ami: float | None
+    verification: Verification | None
+    judgement: Judgement | None
+    same_as: str | None
     traces: tuple[Trace, ...]
     trace_faults: dict[TraceFault, int]
     revisions: Annotated[list[Revision], operator.add]

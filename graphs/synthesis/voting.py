@@ -75,7 +75,7 @@ def _named(labels: Sequence[str], groups: Sequence[str | None]) -> list[str]:
     pairs = zip(*linear_sum_assignment(table, maximize=True), strict=True)
     match = {columns[column]: rows[row] for row, column in pairs if table[row, column]}
     return [
-        f"{_OWN}{place}" if group is None else match.get(group, f"{_OWN}{group}")
+        f"{_OWN}{_OWN}{place}" if group is None else match.get(group, f"{_OWN}{group}")
         for place, group in enumerate(groups)
     ]
 

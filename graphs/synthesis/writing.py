@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cluster_r1.agents.parsing import AnswerError
 from cluster_r1.agents.synthesis.designer import Design, Designer, DesignerInput, Property
 from cluster_r1.agents.synthesis.writer import OrderedValue, Writer, WriterInput, Written
+from cluster_r1.errors import RefusedError
 from cluster_r1.graphs.synthesis.accounts import RoleLedger
-from cluster_r1.graphs.synthesis.calls import all_of
+from cluster_r1.graphs.synthesis.calls import UNUSABLE, all_of
 from cluster_r1.graphs.synthesis.deciding import told
 from cluster_r1.graphs.synthesis.opening import Desk
 from cluster_r1.graphs.synthesis.outcome import Need
@@ -21,12 +23,14 @@ _BATCH = 10  # texts that are ordered in one call: more, and they begin to resem
 _LEAST_SIZE = 2  # texts of a written cluster
 
 
-async def write_slice(state: SynthesisState, desk: Desk) -> tuple[WrittenSlice, dict[str, Need]]:
+async def write_slice(
+    state: SynthesisState, desk: Desk
+) -> tuple[WrittenSlice | None, dict[str, Need], AnswerError | RefusedError | None]:
     """Properties by the designer, values by chance, texts by the writer.
 
-    Raises:
-        AnswerError: an answer of either could not be used.
-        RefusedError: a request was refused.
+    Returns:
+        The slice, which lacks texts that were not delivered; None if there is nothing. What the calls took.
+        The last failure.
     """
     wanted = state["slice"]
     designing, writing = RoleLedger(desk.context.ledger), RoleLedger(desk.context.ledger)
@@ -38,17 +42,21 @@ async def write_slice(state: SynthesisState, desk: Desk) -> tuple[WrittenSlice, 
         k=wanted.k,
         asked=told(state, desk),
     )
-    design = await node.ask(Designer(), given, texts=len(wanted.angles), round=0, ledger=designing)
+    try:
+        design = await node.ask(Designer(), given, texts=len(wanted.angles), round=0, ledger=designing)
+    except UNUSABLE as error:
+        return None, {"designer": designing.need}, error
     labels = _draw_labels(design, wanted, desk.settings.skew, desk.settings.seed)
     batches = _orders(wanted.domain, design.properties, labels, wanted.size)
-    written, error = await all_of(
+    written, failure = await all_of(
+        # Batches with equal orders are different samples, or they would be the same texts.
         node.ask(Writer(), batch, texts=len(batch.orders), round=0, ledger=writing, sample=number)
         for number, batch in enumerate(batches)
     )
-    if error is not None:
-        raise error
-    collected = _collect(wanted, design, labels, written)
-    return collected, {"designer": designing.need, "writer": writing.need}
+    need = {"designer": designing.need, "writer": writing.need}
+    if not any(written):
+        return None, need, failure
+    return _collect(wanted, design, labels, batches, written), need, failure
 
 
 def _draw_labels(design: Design, wanted: Slice, skew: float, seed: int) -> list[list[str]]:
@@ -74,10 +82,18 @@ def _orders(
 
 
 def _collect(
-    wanted: Slice, design: Design, labels: Sequence[Sequence[str]], batches: Sequence[Written]
+    wanted: Slice,
+    design: Design,
+    labels: Sequence[Sequence[str]],
+    batches: Sequence[WriterInput],
+    answers: Sequence[Written | None],
 ) -> WrittenSlice:
     """The texts that were delivered, each once, with their labels."""
-    delivered = [text for batch in batches for text in batch.texts]
+    delivered = [
+        text
+        for batch, answer in zip(batches, answers, strict=True)
+        for text in (answer.texts if answer else (None,) * len(batch.orders))
+    ]
     kept: list[int] = []
     seen: set[str] = set()
     for place, text in enumerate(delivered):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import itertools
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -178,6 +180,9 @@ class FakeOpenAI:
         requests: the bodies of all requests, in order.
         knows: from role and request to the perfect answer, where the texts do not tell it; its key
             `reasoning` is sent as reasoning.
+        reports_usage: whether answers say how many tokens they took; `tokens` counts them all the same.
+        keeps_requests: whether `requests` are kept; a server that runs for long keeps their hashes only.
+        refuses_from: from which call on all are refused with 429, and for how many seconds.
         refuses_schema: answer 400 to a request with a JSON schema, like servers that know none.
     """
 
@@ -193,6 +198,14 @@ class FakeOpenAI:
         self.refuses_schema = False
         self.max_model_len = 100_000
         self.served = ["fake"]
+        self.keeps_requests = True
+        self.refuses_from: tuple[int, float] | None = None
+        self.reports_usage = True
+        self.tokens = 0
+        self.calls = 0
+        self.asked_again = 0
+        self._answered: set[bytes] = set()
+        self._refuses_until: float | None = None
         self.most_at_once = 0
         self._at_once = 0
         self._loop = asyncio.new_event_loop()
@@ -217,6 +230,8 @@ class FakeOpenAI:
         self.knows = None
         for kept in (self.critiques, self.edits, self.requests, self.headers):
             kept.clear()
+        self.calls = self.tokens = 0
+        self.reports_usage = True
         self.most_at_once = 0
         self.latency = 0.0
         self.max_model_len = 100_000
@@ -245,6 +260,7 @@ class FakeOpenAI:
         app.router.add_post("/v1/embeddings", self._embed)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/oracle", self._become_oracle)
+        app.router.add_get("/calls", self._count_calls)
         self._runner = runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", port)
@@ -260,6 +276,10 @@ class FakeOpenAI:
         options = await request.json()
         self.knows = _oracle(Path(options.pop("file")), options)
         return web.json_response({})
+
+    async def _count_calls(self, request: web.Request) -> web.Response:
+        """How many calls there were, and how many of them had been answered before."""
+        return web.json_response({"calls": self.calls, "asked_again": self.asked_again})
 
     async def _embed(self, request: web.Request) -> web.Response:
         """Counts of characters, so that texts of the same letters are alike."""
@@ -280,9 +300,13 @@ class FakeOpenAI:
             self._at_once -= 1
 
     async def _answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        call = len(self.requests)
-        self.requests.append(body)
-        self.headers.append(dict(request.headers))
+        call = self.calls
+        self.calls += 1
+        if self.keeps_requests:
+            self.requests.append(body)
+            self.headers.append(dict(request.headers))
+        if self._refuses_now(call):
+            return web.json_response({"error": {"message": "slow down"}}, status=429)
         if self.refuses_schema and "response_format" in body:
             return web.json_response({"error": {"message": "response_format is not supported"}}, status=400)
         role = _role(body["messages"])
@@ -303,7 +327,24 @@ class FakeOpenAI:
         if reply.status != 200:
             error = {"error": {"message": reply.error}}
             return web.json_response(error, status=reply.status, headers=reply.headers)
-        return web.json_response(_completion(reply, body))
+        if not self.keeps_requests:
+            asked = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
+            self.asked_again += asked in self._answered
+            if request.transport is not None and not request.transport.is_closing():
+                self._answered.add(asked)
+        completion = _completion(reply, body)
+        self.tokens += completion["usage"]["total_tokens"]
+        if not self.reports_usage:
+            del completion["usage"]
+        return web.json_response(completion)
+
+    def _refuses_now(self, call: int) -> bool:
+        """Whether it is one of the seconds in which every call is refused."""
+        if self.refuses_from is None or call < self.refuses_from[0]:
+            return False
+        if self._refuses_until is None:
+            self._refuses_until = time.monotonic() + self.refuses_from[1]
+        return time.monotonic() < self._refuses_until
 
     def _know(self, role: str, prompt: str) -> Answer:
         if role == "critic":
@@ -385,8 +426,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
     parser.add_argument("--oracle", type=Path, help="labelled file whose labels the server knows")
+    parser.add_argument(
+        "--refuse", type=float, nargs=2, metavar=("CALL", "SECONDS"), help="answer 429 from a call on"
+    )
     arguments = parser.parse_args()
     server = FakeOpenAI(arguments.latency)
+    server.keeps_requests = False
+    if arguments.refuse:
+        server.refuses_from = int(arguments.refuse[0]), arguments.refuse[1]
     if arguments.oracle:
         server.knows = _oracle(arguments.oracle, {})
 
