@@ -83,7 +83,8 @@ class Count:
     good_accepted: int = 0
     bad_accepted: int = 0
     kept: Errors = field(default_factory=lambda: Errors())
-    reasons: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
+    caught: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -179,7 +180,8 @@ def _enter(
     else:
         count.bad += 1
         count.bad_accepted += accepted
-        count.reasons[outcome.rejection.reason if outcome.rejection else "accepted"] += 1
+    if outcome.rejection is not None:
+        (count.lost if good else count.caught)[outcome.rejection.reason] += 1
     if accepted and setting.bad == "duplicate":
         repeated.add(attribute)
     if outcome.task is not None and kind == "good":
@@ -192,7 +194,6 @@ def _enter(
 def row(setting: Setting, count: Count) -> list[str]:
     """A row of the table."""
     accepted = count.good_accepted + count.bad_accepted
-    caught = ", ".join(f"{reason} {n}" for reason, n in count.reasons.most_common(3) if reason != "accepted")
     return [
         f"{setting.bad}{', texts written' if setting.written else ''}",
         f"{setting.noise:.0%}",
@@ -201,8 +202,13 @@ def row(setting: Setting, count: Count) -> list[str]:
         _share(count.good_accepted, accepted),
         _share(count.good_accepted, count.good),
         str(count.kept),
-        caught or "-",
+        _listed(count.caught),
+        _listed(count.lost),
     ]
+
+
+def _listed(reasons: Counter[str]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3)) or "-"
 
 
 def _share(part: int, whole: int) -> str:
@@ -228,7 +234,8 @@ def main() -> None:
         "precision",
         "recall",
         "wrong labels",
-        "caught as",
+        "bad ones caught as",
+        "good ones lost as",
     )
     rows = []
     command = [sys.executable, "-m", "tests.fakes.openai_server"]

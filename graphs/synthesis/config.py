@@ -13,6 +13,7 @@ from cluster_r1.errors import InputError
 from cluster_r1.types import Record
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Split = Literal["train", "validation", "test"]
 
 # Kinds of properties. One is drawn for each attempt, so that attempts that know nothing of one another do not
@@ -169,9 +170,7 @@ class SynthesisConfig(Record):
     k: tuple[int, int] = (2, 20)
     skew: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     diversity: tuple[Share, Share] = (0.0, 1.0)
-    forms: dict[Form, Annotated[float, Field(ge=0)]] = Field(
-        default_factory=lambda: dict.fromkeys(FORMS, 1.0)
-    )
+    forms: dict[Form, Weight] = Field(default_factory=lambda: dict.fromkeys(FORMS, 1.0))
     angles: tuple[str, ...] = Field(default=ANGLES, min_length=1)
     instructions_a_slice: int = Field(default=3, ge=1)
     lookahead: int = Field(default=64, ge=1)

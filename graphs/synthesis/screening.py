@@ -18,8 +18,8 @@ _WORD = re.compile(r"[^\W_]+")
 _FUNCTION_WORDS = frozenset(
     re.findall(
         r"\w+",
-        "a an the and or but nor not no of to in on at by for from with without as is are was were be been it "
-        "its this that these those there here than then so such any some all other others about into over",
+        "a an the and or but nor not no of to in on at by for from with without as is are was were be been "
+        "it its this that these those there here than then so such any some all other others about into over",
     )
 )
 _NUMBER_OF_GROUPS = re.compile(

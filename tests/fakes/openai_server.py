@@ -300,6 +300,8 @@ class FakeOpenAI:
             self._at_once -= 1
 
     async def _answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        for message in body["messages"]:
+            message["content"] = _text_of(message["content"])
         call = self.calls
         self.calls += 1
         if self.keeps_requests:
@@ -316,7 +318,7 @@ class FakeOpenAI:
         if self.knows is not None:
             answer = self.knows(role, body)
         else:
-            answer = self._know(role, body["messages"][1]["content"])
+            answer = self._know(role, body["messages"][-1]["content"])
         reply = behaviour(role, answer, call)
         await asyncio.sleep(self.latency + reply.delay)
         if reply.drop:
@@ -361,6 +363,11 @@ class FakeOpenAI:
         entries = _entries(lines, ids, new=True)
         clusters = [{"id": id, "name": name, "description": f"about {name}"} for name, id in ids.items()]
         return {"criterion": "the label", "clusters": clusters, "assignments": entries}
+
+
+def _text_of(content: str | list[dict[str, str]]) -> str:
+    """A message's content, also of clients that send it as blocks of text."""
+    return content if isinstance(content, str) else "".join(block["text"] for block in content)
 
 
 def _entries(lines: list[tuple[str, str]], ids: dict[str, str], *, new: bool) -> list[Answer]:

@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster_r1.metrics import adjusted_mutual_info
 from cluster_r1.prompts.template import one_line
 from cluster_r1.training.labelled import LabelledSet, read_labelled
 
 _LINE = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
 _ORDER = re.compile(r"^\[(\d+)\]$", re.MULTILINE)
 _QUOTED_WORDS = 4
+_UNRELATED = 0.2  # AMI below which labels of one attribute are wrong for another
 
 Answer = dict[str, Any]
 
@@ -130,13 +132,19 @@ class SynthesisOracle:
         return None not in found and self.least <= len(found) <= min(self.most, len(list(texts)) // 2)
 
     def _of_another(self, attribute: str, texts: Mapping[int, str], chance: random.Random) -> dict[int, str]:
-        others = [n for n in self.wordings if n != attribute and self._divides(n, texts.values())]
+        right = [self.labels[text][attribute] for text in texts.values()]
+        others = [
+            name
+            for name in self.wordings
+            if name != attribute
+            and self._divides(name, texts.values())
+            and adjusted_mutual_info(right, [self.labels[t][name] for t in texts.values()]) < _UNRELATED
+        ]
         if others:
             other = chance.choice(others)
             return {number: self.labels[text][other] for number, text in texts.items()}
-        shuffled = [self.labels[text][attribute] for text in texts.values()]
-        chance.shuffle(shuffled)
-        return dict(zip(texts, shuffled, strict=True))
+        chance.shuffle(right)
+        return dict(zip(texts, right, strict=True))
 
     def _read(self, prompt: str, chance: random.Random) -> Answer:
         named = self._blind(prompt, chance)
