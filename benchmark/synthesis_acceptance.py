@@ -24,14 +24,20 @@ from typing import Any
 
 import httpx
 from scipy.stats import binomtest
+from sklearn.cluster import KMeans
 
 from cluster_r1 import SynthesisConfig, SynthesisGraph
+from cluster_r1.agents.models.static_embedder import embed
 from cluster_r1.graphs.synthesis.outcome import Outcome
+from cluster_r1.graphs.synthesis.slicing import SliceStore
 from cluster_r1.markdown import table
+from cluster_r1.metrics import adjusted_mutual_info
 from cluster_r1.prompts.template import one_line
 from cluster_r1.synthesis.journal import JOURNAL, read_slices
+from cluster_r1.synthesis.sources import all_sources
 from cluster_r1.training.labelled import LabelledSet, read_labelled
 
+_SOLVED = 0.7
 ROOT = Path(__file__).parent.parent
 
 _NO_NOVELTY = {"most_ami": 1.0, "most_similarity": 1.0, "tasks_a_family": 10**6}
@@ -118,12 +124,15 @@ def measure(setting: Setting, files: Sequence[Path], attempts: int, url: str) ->
         labelled = read_labelled(file)
         truth = _truth(labelled)
         repeated: set[str] = set()
-        for outcome in _outcomes(setting, labelled, attempts, url):
-            _enter(count, setting, outcome, truth, repeated)
+        for outcome, texts in _outcomes(setting, labelled, attempts, url):
+            _enter(count, setting, outcome, truth, repeated, texts)
     return count
 
 
-def _outcomes(setting: Setting, labelled: LabelledSet, attempts: int, url: str) -> Iterator[Outcome]:
+def _outcomes(
+    setting: Setting, labelled: LabelledSet, attempts: int, url: str
+) -> Iterator[tuple[Outcome, list[str]]]:
+    """Attempts, with the texts of their slices."""
     config = SynthesisConfig.model_validate(
         {
             "texts": [10, 40],
@@ -143,8 +152,11 @@ def _outcomes(setting: Setting, labelled: LabelledSet, attempts: int, url: str) 
             out=folder,
             most_attempts=attempts,
         )
+        store = SliceStore(all_sources(corpora), config) if corpora else None
         for outcomes in read_slices(Path(folder) / JOURNAL):
-            yield from outcomes
+            for outcome in outcomes:
+                drawn = store.slice(outcome.corpus, outcome.slice).texts if store else ()
+                yield outcome, [text.text for text in drawn]
 
 
 def _truth(labelled: LabelledSet) -> dict[str, dict[str, str]]:
@@ -164,14 +176,21 @@ def _enter(
     outcome: Outcome,
     truth: Mapping[str, Mapping[str, str]],
     repeated: set[str],
+    texts: Sequence[str],
 ) -> None:
-    """Count an attempt. Where repetitions count, those of an accepted task are bad, and the first is good."""
+    """Count an attempt.
+
+    Where repetitions count, those of an accepted task are bad, and the first is good. A draft about what the
+    texts are about is bad if k-means, told k, finds its groups (AMI .7); the check itself groups otherwise.
+    """
     attribute, _, kind = outcome.criterion.rpartition(" #")
     if not kind:
         return  # there was no draft
     accepted = outcome.task is not None
     if kind == "duplicate" or (kind == "good" and attribute in repeated):
         good = attribute not in repeated
+    elif kind == "trivial":
+        good = not _solved([truth[one_line(text)][attribute] for text in texts], texts)
     else:
         good = kind == "good"
     if good:
@@ -189,6 +208,12 @@ def _enter(
             true_label = truth.get(one_line(text.text), {}).get(attribute)
             if true_label is not None:
                 count.kept.add(outcome.task.reference[text.id], true_label)
+
+
+def _solved(labels: Sequence[str], texts: Sequence[str]) -> bool:
+    k = len(set(labels))
+    found = KMeans(n_clusters=k, n_init=10, random_state=0).fit_predict(embed(texts))
+    return adjusted_mutual_info(labels, found.tolist()) >= _SOLVED
 
 
 def row(setting: Setting, count: Count) -> list[str]:
@@ -225,6 +250,7 @@ def main() -> None:
     )
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--attempts", type=int, default=60, help="of each set and setting")
+    parser.add_argument("--only", help="rows with this bad kind")
     arguments = parser.parse_args()
     head = (
         "bad half",
@@ -244,6 +270,8 @@ def main() -> None:
     try:
         url = process.stdout.readline().strip()
         for setting in SETTINGS:
+            if arguments.only not in (None, setting.bad):
+                continue
             rows.append(row(setting, measure(setting, arguments.files, arguments.attempts, url)))
             print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
     finally:

@@ -15,7 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.conftest import EXAMPLES
 from tests.fakes.openai_server import FakeOpenAI
+from tests.fakes.synthesis_oracle import SynthesisOracle
 
 ROOT = Path(__file__).parent.parent
 
@@ -71,6 +73,20 @@ def test_a_run_through_the_http_api(dev_server: str, server: FakeOpenAI) -> None
         ("refine", "finalize"),
         ("finalize", "__end__"),
     }
+
+
+def test_an_attempt_of_a_synthesis_through_the_http_api(dev_server: str, server: FakeOpenAI) -> None:
+    oracle = SynthesisOracle.of_file(EXAMPLES / "support_messages.csv")
+    server.knows = oracle
+    run = {
+        "assistant_id": "synthesis",
+        "input": {"texts": list(oracle.labels)[:30], "corpus": "mine"},
+        "context": {"config": {"texts": [20, 20]}},
+    }
+    answer = httpx.post(f"{dev_server}/runs/wait", json=run, timeout=60).json()
+    assert answer["outcome"]["id"] == "mine-00000-1", answer
+    assert len(answer["outcome"]["task"]["texts"]) == 20
+    assert set(server.roles_asked()) == {"generator", "verifier", "task_critic", "proposer"}
 
 
 def _when_up(url: str, process: subprocess.Popen[bytes], log: Path) -> str:

@@ -5,17 +5,37 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from cluster_r1 import ClusteringAgent
 from cluster_r1.prompts import load_template
+from tests.conftest import EXAMPLES
 from tests.fakes.langsmith_server import FakeLangSmith, Run, running_langsmith
 from tests.fakes.openai_server import FakeOpenAI
+from tests.fakes.synthesis_oracle import SynthesisOracle
 
 TEXTS = ["late: a", "late: b", "broken: c", "broken: d"]
 SECRET = "top-secret-key-0123456789"
+
+
+@contextmanager
+def tracing() -> Iterator[tuple[FakeLangSmith, dict[str, str]]]:
+    """A LangSmith, and the variables that send traces there."""
+    with running_langsmith() as langsmith:
+        yield (
+            langsmith,
+            {
+                "LANGSMITH_TRACING": "true",
+                "LANGSMITH_ENDPOINT": langsmith.url,
+                "LANGSMITH_API_KEY": SECRET,
+                "LANGSMITH_PROJECT": "clusters",
+                "VLLM_API_KEY": SECRET,
+            },
+        )
 
 
 @pytest.fixture
@@ -25,14 +45,7 @@ def traced(server: FakeOpenAI, tmp_path: Path) -> FakeLangSmith:
     server.critiques = [{"findings": [finding], "score": 50, "verdict": "revise"}]
     server.edits = [{"kind": "rename", "clusters": ["C1"], "texts": [], "name": "delayed"}]
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
-    with running_langsmith() as langsmith:
-        variables = {
-            "LANGSMITH_TRACING": "true",
-            "LANGSMITH_ENDPOINT": langsmith.url,
-            "LANGSMITH_API_KEY": SECRET,
-            "LANGSMITH_PROJECT": "clusters",
-            "VLLM_API_KEY": SECRET,
-        }
+    with tracing() as (langsmith, variables):
         command = [sys.executable, "-m", "cluster_r1", "cluster", "texts.txt", "--by", "problem"]
         subprocess.run(
             [*command, "--model", server.spec, "--out", "run"],
@@ -60,6 +73,31 @@ def test_langsmith_gets_one_tree_with_named_nodes(traced: FakeLangSmith) -> None
     ]
     roles = [call["name"] for node in nodes for call in traced.children(node)]
     assert roles == ["proposer", "critic", "refiner", "critic"]
+
+
+def test_langsmith_gets_a_tree_for_each_attempt_of_a_synthesis(server: FakeOpenAI, tmp_path: Path) -> None:
+    server.knows = SynthesisOracle.of_file(EXAMPLES / "support_messages.csv")
+    command = [sys.executable, "-m", "cluster_r1", "synthesize", str(EXAMPLES / "support_messages.csv")]
+    options = ["--tasks", "1", "--model", server.spec, "--out", "made", "--sequential"]
+    with tracing() as (langsmith, variables):
+        subprocess.run([*command, *options], cwd=tmp_path, env=os.environ | variables, check=True)
+        roots = {root["name"]: root for root in langsmith.roots()}
+        first = roots["synthesis/support_messages-00000-1"]
+        nodes = langsmith.children(first)
+        assert [node["name"] for node in nodes] == [
+            "sample",
+            "generate",
+            "screen",
+            "verify",
+            "critique",
+            "distill",
+            "write",
+        ]
+        roles = {call["name"] for node in nodes for call in langsmith.children(node)}
+        assert roles == {"generator", "verifier", "critic", "teacher"}
+        assert first["extra"]["metadata"]["task_id"] == "support_messages-00000-1"
+    for path in (tmp_path / "made").rglob("*"):
+        assert not path.is_file() or SECRET not in path.read_text()
 
 
 def test_each_call_says_role_template_round_model_and_tokens(traced: FakeLangSmith) -> None:

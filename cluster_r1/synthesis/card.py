@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from statistics import fmean, quantiles
 
 from cluster_r1.graphs.synthesis.accounts import add_needs
-from cluster_r1.graphs.synthesis.config import SynthesisConfig
+from cluster_r1.graphs.synthesis.config import SPLITS, SynthesisConfig
 from cluster_r1.graphs.synthesis.outcome import Need, Outcome
-from cluster_r1.graphs.synthesis.slicing import SPLITS, Source
+from cluster_r1.graphs.synthesis.slicing import Source
 from cluster_r1.markdown import table
 from cluster_r1.prompts.template import one_line
 

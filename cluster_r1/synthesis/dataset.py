@@ -7,9 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from cluster_r1.graphs.synthesis.config import Split
+from cluster_r1.graphs.synthesis.config import SPLITS, Split
 from cluster_r1.graphs.synthesis.outcome import Outcome
-from cluster_r1.graphs.synthesis.slicing import SPLITS
 from cluster_r1.json_lines import json_lines_file
 from cluster_r1.synthesis.card import Facts
 from cluster_r1.training.episode_files import RL, SFT, TASKS

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from cluster_r1.agents.models.static_embedder import DIMENSIONS, embed
 from cluster_r1.agents.synthesis.draft import Category
-from cluster_r1.graphs.synthesis.config import Novelty, Split
+from cluster_r1.graphs.synthesis.config import SPLITS, Novelty, Split
 from cluster_r1.types import Record
 
 _ROUNDING = 1e-6  # of cosines in single precision
+_ROOM = 16  # tasks, at first
 _MOST_TOLD = 30  # accepted instructions that a model is told of
 
 
@@ -36,16 +37,36 @@ class Signature(Record):
 
 @dataclass
 class _Corpus:
-    """Accepted tasks of a corpus in the order of acceptance; `vectors` has shape (2, room, 256)."""
+    """Accepted tasks of a corpus in the order of acceptance; arrays have room for more than there are.
+
+    Attributes:
+        ids: of the tasks.
+        signatures: of the tasks.
+        place_of: where a task stands, by id,
+        saying: and where those with an instruction do.
+        vectors: shape (2, room, 256), of instructions and of categories.
+        families: shape (room,): where the first task of the family stands.
+        splits: shape (room,): of the task, as its position in `SPLITS`.
+        orders: of acceptance, over all corpora.
+    """
 
     ids: list[str] = field(default_factory=list)
     signatures: list[Signature] = field(default_factory=list)
-    families: list[str] = field(default_factory=list)
-    splits: list[Split] = field(default_factory=list)
-    orders: list[int] = field(default_factory=list)
+    place_of: dict[str, int] = field(default_factory=dict)
+    saying: dict[str, list[int]] = field(default_factory=dict)
     vectors: NDArray[np.float32] = field(
-        default_factory=lambda: np.zeros((2, 16, DIMENSIONS), dtype=np.float32)
+        default_factory=lambda: np.zeros((2, _ROOM, DIMENSIONS), dtype=np.float32)
     )
+    families: NDArray[np.intp] = field(default_factory=lambda: np.zeros(_ROOM, dtype=np.intp))
+    splits: NDArray[np.intp] = field(default_factory=lambda: np.zeros(_ROOM, dtype=np.intp))
+    orders: list[int] = field(default_factory=list)
+
+    def make_room(self) -> None:
+        """Double the arrays if they are full."""
+        if len(self.ids) == len(self.families):
+            self.vectors = np.concatenate([self.vectors, np.zeros_like(self.vectors)], axis=1)
+            self.families = np.concatenate([self.families, np.zeros_like(self.families)])
+            self.splits = np.concatenate([self.splits, np.zeros_like(self.splits)])
 
 
 class AcceptedTasks:
@@ -73,26 +94,25 @@ class AcceptedTasks:
         it is most like, else its own.
         """
         kept = self._corpora.setdefault(corpus, _Corpus())
-        similar = self._similar(kept, signature, len(kept.ids))
-        same = kept.ids.index(like) if like in kept.ids else (similar[0] if similar else None)
-        family = task_id if same is None else kept.families[same]
-        place = len(kept.ids)
-        if place == kept.vectors.shape[1]:
-            kept.vectors = np.concatenate([kept.vectors, np.zeros_like(kept.vectors)], axis=1)
-        kept.vectors[:, place] = _vectors(signature)
+        place, similar = len(kept.ids), self._similar(kept, signature, len(kept.ids))
+        same = kept.place_of.get(like or "", similar[0] if len(similar) else place)
+        kept.make_room()
         kept.ids.append(task_id)
         kept.signatures.append(signature)
-        kept.families.append(family)
-        kept.splits.append(split)
+        kept.place_of[task_id] = place
+        kept.saying.setdefault(signature.instruction, []).append(place)
+        kept.vectors[:, place] = _vectors(signature)
+        kept.families[place] = place if same == place else kept.families[same]
+        kept.splits[place] = SPLITS.index(split)
         kept.orders.append(self._count)
         self._count += 1
-        return family
+        return kept.ids[kept.families[place]]
 
     def instructions(self, corpus: str, visible: int) -> tuple[str, ...]:
         """The latest accepted instructions of a corpus."""
         kept = self._corpora.get(corpus, _Corpus())
-        latest = kept.signatures[: _seen(kept, visible)][-_MOST_TOLD:]
-        return tuple(signature.instruction for signature in latest)
+        seen = _seen(kept, visible)
+        return tuple(known.instruction for known in kept.signatures[max(0, seen - _MOST_TOLD) : seen])
 
     def refusal(
         self,
@@ -115,34 +135,35 @@ class AcceptedTasks:
         kept = self._corpora.get(corpus, _Corpus())
         seen = len(kept.ids) if visible is None else _seen(kept, visible)
         same = self._similar(kept, signature, seen)
-        if like in kept.ids[:seen]:
-            same.insert(0, kept.ids.index(like))
-        families = {kept.families[place] for place in same}
-        members = [place for place in range(seen) if kept.families[place] in families]
-        for place in (*same, *members):
-            if kept.splits[place] != split:
-                return f"asks for the same as {kept.ids[place]}, which is in another split"
-        if same and len(members) >= self._novelty.tasks_a_family:
+        found = kept.place_of.get(like or "", seen)
+        if found < seen:
+            same = np.append(found, same)
+        if not len(same):
+            return None
+        members = np.flatnonzero(np.isin(kept.families[:seen], kept.families[same]))
+        related = np.append(same, members)
+        elsewhere = related[kept.splits[related] != SPLITS.index(split)]
+        if len(elsewhere):
+            return f"asks for the same as {kept.ids[elsewhere[0]]}, which is in another split"
+        if len(members) >= self._novelty.tasks_a_family:
             return f"asks for the same as {kept.ids[same[0]]}"
         return None
 
     def id_of(self, corpus: str, instruction: str, visible: int) -> str | None:
         """The latest accepted task with exactly this instruction."""
         kept = self._corpora.get(corpus, _Corpus())
-        known = kept.signatures[: _seen(kept, visible)]
-        places = [place for place, signature in enumerate(known) if signature.instruction == instruction]
+        seen = _seen(kept, visible)
+        places = [place for place in kept.saying.get(instruction, ()) if place < seen]
         return kept.ids[places[-1]] if places else None
 
-    def _similar(self, kept: _Corpus, signature: Signature, seen: int) -> list[int]:
+    def _similar(self, kept: _Corpus, signature: Signature, seen: int) -> NDArray[np.intp]:
         """Positions of the tasks that are too much like this, the most similar first."""
-        if not seen:
-            return []
         cosines = np.einsum("ikd,id->ik", kept.vectors[:, :seen], _vectors(signature)).max(axis=0)
-        for place, known in enumerate(kept.signatures[:seen]):
-            if known.instruction == signature.instruction:
-                cosines[place] = 1.0  # whatever the last bits say
-        bar = min(self._novelty.most_similarity, 1.0) - _ROUNDING
-        return [int(place) for place in np.argsort(-cosines, kind="stable") if cosines[place] >= bar]
+        equal = [place for place in kept.saying.get(signature.instruction, ()) if place < seen]
+        cosines[equal] = 1.0  # whatever the last bits say
+        alike = np.flatnonzero(cosines >= self._novelty.most_similarity - _ROUNDING)
+        most_first: NDArray[np.intp] = alike[np.argsort(-cosines[alike], kind="stable")]
+        return most_first
 
 
 def _seen(kept: _Corpus, visible: int) -> int:

@@ -16,10 +16,9 @@ from cluster_r1.agents.models.static_embedder import embed
 from cluster_r1.agents.synthesis.draft import Form
 from cluster_r1.columns import without_surrogates
 from cluster_r1.errors import InputError
-from cluster_r1.graphs.synthesis.config import Split, Splitting, SynthesisConfig
+from cluster_r1.graphs.synthesis.config import SPLITS, Split, Splitting, SynthesisConfig
 from cluster_r1.types import Record, Text
 
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _GOLDEN = (5**0.5 - 1) / 2
 _DECIMALS = 5  # of cosines: the last bits of a matrix product decide nothing
 MOST_TEXTS = 100_000  # of a corpus that slices are drawn from; their embeddings take 1 kB each
