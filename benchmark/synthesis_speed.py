@@ -60,8 +60,7 @@ def model_server(latency: float, *options: str) -> Iterator[str]:
 
 
 def throughput(attempts: int, latency: float) -> None:
-    """How busy the server is kept: over the whole run, and in the middle of it, without start and end."""
-    decided: list[tuple[float, int]] = []
+    """How busy the server is kept, start and end of the run included."""
     with model_server(latency) as url, tempfile.TemporaryDirectory() as folder:
         runner = SynthesisGraph(
             f"vllm:fake@{url}",
@@ -75,19 +74,15 @@ def throughput(attempts: int, latency: float) -> None:
             tasks=10**9,
             most_attempts=attempts,
             out=Path(folder) / "out",
-            on_tally=lambda tally: decided.append((time.perf_counter() - started, tally.attempts)),
         )
         seconds, used = time.perf_counter() - started, time.process_time() - used
     calls = result.usage.calls
-    (early, first), (late, last) = decided[len(decided) // 5], decided[len(decided) * 4 // 5]
-    busy = latency / SLOTS
-    middle = (last - first) * calls / result.attempts * busy / (late - early)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print("\n| attempts | accepted | calls | latency | seconds | of ideal | middle | own ms a call | MB |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("\n| attempts | accepted | calls | latency | seconds | of ideal | own ms a call | MB |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     print(
         f"| {result.attempts:,} | {result.accepted:,} | {calls:,} | {latency:g} s | {seconds:.0f} "
-        f"| {calls * busy / seconds:.2f} | {middle:.2f} | {used / calls * 1e3:.1f} | {memory} |"
+        f"| {calls * latency / SLOTS / seconds:.2f} | {used / calls * 1e3:.1f} | {memory} |"
     )
 
 
