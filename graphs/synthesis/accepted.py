@@ -106,7 +106,7 @@ class AcceptedTasks:
         kept.splits[place] = SPLITS.index(split)
         kept.orders.append(self._count)
         self._count += 1
-        return kept.ids[kept.families[place]]
+        return kept.ids[int(kept.families[place])]
 
     def instructions(self, corpus: str, visible: int) -> tuple[str, ...]:
         """The latest accepted instructions of a corpus."""
