@@ -280,7 +280,7 @@ def test_a_budget_that_does_not_cover_the_first_call_spends_nothing(server: Fake
 
 def test_a_budget_ends_the_refinement_and_keeps_the_proposal(server: FakeOpenAI) -> None:
     proposal_only = agent_of(server, rounds=0).cluster(TEXTS, "by kind").usage.total_tokens
-    budget = proposal_only + 600
+    budget = proposal_only + 1_000
     result = agent_of(server, budget_tokens=budget).cluster(TEXTS, "by kind")
     assert result.stop_reason == "budget"
     assert result.usage.total_tokens <= budget
