@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,8 +80,7 @@ def synthesize(
     from cluster_r1.synthesis.synthesis_graph import SynthesisGraph
     from cluster_r1.synthesis_display import show_event, show_synthesis, synthesis_progress
 
-    if not named:
-        _tell_default()
+    _tell_default(named)
     graph = SynthesisGraph(
         named.pop("", ""),
         models=named,
@@ -110,17 +109,20 @@ def synthesize(
     _end(result)
 
 
-def _tell_default() -> None:
+def _tell_default(named: Mapping[str, str]) -> None:
+    """Whoever named no model for a role should know what plays it instead."""
     from cluster_r1.agents.opening import default_spec
 
-    if (spec := default_spec()) == "local":
-        typer.echo(
-            "cluster-r1: no model named and no key set: using the small local model, whose tasks are nearly "
-            "all rejected. `cluster-r1 models` lists better ones",
-            err=True,
-        )
-    else:
-        typer.echo(f"cluster-r1: no model named: using {spec} for all roles", err=True)
+    unnamed = [] if "" in named else [role for role in _ROLES if role not in named]
+    if not unnamed:
+        return
+    spec = default_spec()
+    poor = ", the small local model, whose tasks are nearly all rejected" if spec == "local" else ""
+    which = "any role" if len(unnamed) == len(_ROLES) else ", ".join(unnamed)
+    typer.echo(
+        f"cluster-r1: no model named for {which}: using {spec}{poor}. `cluster-r1 models` lists others",
+        err=True,
+    )
 
 
 def _files_and_models(positional: Sequence[str], models: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -129,6 +131,8 @@ def _files_and_models(positional: Sequence[str], models: Sequence[str]) -> tuple
     A shell hands `--model generator=A verifier=B` over as one option and an argument, so arguments of that
     form are models.
     """
+    for each in (*models, *positional):
+        _refuse_unknown_role(each)
     files = [each for each in positional if _role_of(each) is None]
     named: dict[str, str] = {}
     for each in (*models, *(each for each in positional if _role_of(each))):
@@ -137,6 +141,13 @@ def _files_and_models(positional: Sequence[str], models: Sequence[str]) -> tuple
         if named.setdefault(role, spec) != spec:
             raise InputError(f"--model names {role or 'all roles'} twice: {named[role]} and {spec}")
     return files, named
+
+
+def _refuse_unknown_role(text: str) -> None:
+    """Raise an InputError for `verifer=SPEC` and the like; a file may be called so."""
+    role, equals, _ = text.partition("=")
+    if equals and role.isidentifier() and not Path(text).exists() and _role_of(text) is None:
+        raise InputError(f"{text!r} names no role and its model. Form: {'=SPEC '.join(_ROLES)}=SPEC")
 
 
 def _role_of(text: str) -> str | None:
@@ -157,6 +168,7 @@ def _estimate(
     store = SliceStore(all_sources(list(files), **corpus), settings)
     for note in store.notes:
         typer.echo(f"note: {note}", err=True)
+    _tell_default(named)
     distinct = dict.fromkeys(map(str, specs.values()))
     show_estimate(estimate_synthesis(store, settings, tasks), ", ".join(distinct))
 

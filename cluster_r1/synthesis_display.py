@@ -17,9 +17,10 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from cluster_r1.graphs.synthesis.outcome import SynthesisEvent
+from cluster_r1.synthesis.card import CARD
 from cluster_r1.synthesis.estimate import SynthesisEstimate
 from cluster_r1.synthesis.runner import Tally
-from cluster_r1.synthesis.synthesis_graph import CARD, SynthesisResult
+from cluster_r1.synthesis.synthesis_graph import SynthesisResult
 
 _SECONDS_BETWEEN_LINES = 10.0  # where standard error is a file
 _MOST_REASONS = 4

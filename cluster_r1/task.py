@@ -60,7 +60,7 @@ class Task(Record):
         return self.model_copy(update={"texts": self.texts[:count]})
 
 
-def read_tasks(path: Path) -> list[Task]:
+def read_tasks(path: Path | str) -> list[Task]:
     """The tasks of a JSONL file, or of a JSON file with one task.
 
     `texts` may be the name of a corpus file beside it (JSONL with `id` and `text`), of which those are taken
@@ -69,6 +69,7 @@ def read_tasks(path: Path) -> list[Task]:
     Raises:
         InputError: a file or line cannot be read; the message names both.
     """
+    path = Path(path)
     lines = read_json_lines(path) if path.suffix == ".jsonl" else [(1, _read_json(path))]
     return [_task(path, number, value) for number, value in lines]
 

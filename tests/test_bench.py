@@ -435,7 +435,7 @@ def test_an_answer_that_was_cut_short_does_not_count_and_is_finished_later(
     if ended_by == "budget":
         (one_pass,) = open_systems(["one-pass"], [server.spec])
         tokens = one_pass.answer(Question(task.texts, task.instruction, seed=9)).tokens
-        budget = ["--budget-tokens", str(tokens + 300)]
+        budget = ["--budget-tokens", str(tokens + 800)]
     else:
         server.behaviour, server.roles = "bad_key", ("critic",)
     asked = len(server.requests)

@@ -41,6 +41,8 @@ def test_the_wheel_holds_one_package_and_all_of_it(wheel: list[str]) -> None:
     }
     for folder, target in folders.items():
         for path in (ROOT / folder).rglob("*"):
+            if "two_step" in path.parts:
+                continue  # scripts that are run by their path, in environments of other projects
             if path.suffix in (".py", ".jinja2", ".typed"):
                 assert f"{target}/{path.relative_to(ROOT / folder)}" in wheel
 

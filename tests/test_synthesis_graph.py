@@ -342,6 +342,19 @@ def test_answers_of_no_use_cost_one_attempt(
     assert (first["stage"], first["reason"]) == ("generate", "unusable_answer")
 
 
+def test_waiting_says_for_whom_and_for_how_long(
+    server: FakeOpenAI, oracle: SynthesisOracle, tmp_path: Path
+) -> None:
+    server.behaviour = "down"
+    said: list[str] = []
+    patience = RetryPolicy(attempts=50, first_wait=0.01, longest_wait=0.05, patience=0.3)
+    runner = SynthesisGraph(server.spec, config=SynthesisConfig.model_validate(SMALL), retries=patience)
+    with pytest.raises(ModelError, match="503"):
+        runner.run(str(MESSAGES), tasks=1, out=tmp_path, sequential=True, on_wait=said.append)
+    assert said[0].startswith(f"{server.spec}: HTTP 503, tried again in 1 s, given up in 1 s")
+    assert len(said) < 40
+
+
 def test_a_teacher_without_reasoning_leaves_tasks_to_reinforce_on(
     server: FakeOpenAI, oracle: SynthesisOracle, tmp_path: Path
 ) -> None:

@@ -97,7 +97,8 @@ def test_a_dry_run_says_what_it_would_take_and_sends_nothing(
         ((MESSAGES, "--model", "embedding"), "has to write, which embedding cannot"),
         ((MESSAGES, "--model", "openai:x"), "OPENAI_API_KEY"),
         ((MESSAGES, "--config", "none.yaml"), "none.yaml cannot be read"),
-        ((MESSAGES, "--model", "judge=openai:x"), "unknown provider 'judge=openai'"),
+        ((MESSAGES, "--model", "judge=openai:x"), "'judge=openai:x' names no role"),
+        ((MESSAGES, "--model", "critic=openai:x", "teachr=openai:x"), "'teachr=openai:x' names no role"),
         (("--domain", "!!"), "the domain is empty"),
         ((MESSAGES, MESSAGES), "two corpora are called 'support_messages'"),
     ],
@@ -122,6 +123,37 @@ def test_fewer_tasks_than_wanted_are_written_and_the_exit_code_says_so(
     assert done.returncode == 5
     assert "0 of 5 tasks after 6 attempts. Most were rejected as leakage." in done.stderr
     assert len((tmp_path / "o" / "rejected.jsonl").read_text().splitlines()) == 6
+
+
+def test_roles_without_a_model_are_named_with_what_plays_them(
+    server: FakeOpenAI, config: str, tmp_path: Path
+) -> None:
+    done = run(MESSAGES, "--model", f"teacher={server.spec}", "--dry-run", cwd=tmp_path)
+    assert "no model named for generator, verifier, critic: using local" in done.stderr
+
+
+def test_files_of_no_run_are_left_alone(server: FakeOpenAI, config: str, tmp_path: Path) -> None:
+    mine = tmp_path / "o" / "train" / "tasks.jsonl"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    options = (MESSAGES, "--tasks", "1", "--config", config, "--model", server.spec, "--out", "o")
+    done = run(*options, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "holds a file train/tasks.jsonl that is of no run" in done.stderr
+    assert mine.read_text() == "mine"
+    assert run(*options, "--overwrite", cwd=tmp_path).returncode == 0
+
+
+def test_fewer_tasks_than_there_are_are_said_to_be_the_first(
+    server: FakeOpenAI, config: str, tmp_path: Path
+) -> None:
+    options = (MESSAGES, "--config", config, "--model", server.spec, "--out", "o", "--tasks")
+    assert run(*options, "6", cwd=tmp_path).returncode == 0
+    whole = rows(tmp_path / "o")
+    fewer = run(*options, "2", cwd=tmp_path)
+    assert "of which the files hold the first 2" in fewer.stderr
+    assert run(*options, "6", cwd=tmp_path).returncode == 0
+    assert rows(tmp_path / "o") == whole
 
 
 def test_sequential_shows_every_step(server: FakeOpenAI, config: str, tmp_path: Path) -> None:

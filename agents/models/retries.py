@@ -63,10 +63,19 @@ async def with_retries(call: Callable[[], Awaitable[_T]], policy: RetryPolicy, m
                 raise kind(explain(error, attempt, model)) from None
             seconds = _wait(error, attempt, policy)
             if tell := tell_wait.get():
-                tell(
-                    f"{briefly(error)}, attempt {attempt + 1} of {policy.attempts} in {math.ceil(seconds)} s"
-                )
+                tell(_waiting(error, attempt, policy, seconds, time.monotonic() - begun, model))
             await asyncio.sleep(seconds)
+
+
+def _waiting(
+    error: Exception, attempt: int, policy: RetryPolicy, seconds: float, passed: float, model: str
+) -> str:
+    """What failed, when it is tried again, and when it will be given up."""
+    again = f"{briefly(error)}, attempt {attempt + 1} of {policy.attempts} in {math.ceil(seconds)} s"
+    if policy.patience == math.inf:
+        return again
+    left = max(0, math.ceil(policy.patience - passed))
+    return f"{model}: {briefly(error)}, tried again in {math.ceil(seconds)} s, given up in {left} s"
 
 
 def _wait(error: Exception, attempt: int, policy: RetryPolicy) -> float:

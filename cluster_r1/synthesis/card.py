@@ -15,6 +15,10 @@ from cluster_r1.graphs.synthesis.slicing import Source
 from cluster_r1.markdown import table
 from cluster_r1.prompts.template import one_line
 
+CARD = "card.md"
+
+_LISTED = 40  # instructions that are shown
+
 
 @dataclass
 class Facts:
@@ -33,6 +37,7 @@ class Facts:
     families: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     forms: Counter[str] = field(default_factory=Counter)
     trace_faults: Counter[str] = field(default_factory=Counter)
+    listed: list[tuple[str, str, int, int]] = field(default_factory=list)
     wanted_texts: list[int] = field(default_factory=list)
     texts: list[int] = field(default_factory=list)
     wanted_k: list[int] = field(default_factory=list)
@@ -75,6 +80,9 @@ class Facts:
         self.by_split[outcome.split].update(tasks=1, traces=len(outcome.traces))
         self.families[outcome.split].add(f"{outcome.corpus}/{outcome.task.meta['attribute']}")
         self.forms[outcome.form] += 1
+        if len(self.listed) < _LISTED:
+            task = outcome.task
+            self.listed.append((task.corpus, task.instruction, len(task.texts), len(labels)))
         self.texts.append(len(outcome.task.texts))
         self.k.append(len(labels))
         self.largest.append(max(labels.values()) / len(outcome.task.texts))
@@ -99,15 +107,9 @@ def write_card(
     """The card as Markdown: the same for the same run, in however many pieces it was made."""
     parts = [
         _head(facts, asked),
-        "## Splits\n\nNo text is in two splits, nor is a family of instructions that ask the same.\n\n"
-        + table(
-            ("split", "tasks", "families", "traces"),
-            (
-                (split, counts["tasks"], len(facts.families[split]), counts["traces"])
-                for split in SPLITS
-                if (counts := facts.by_split.get(split))
-            ),
-        ),
+        "## Before you trust it\n\n" + _trust(facts, models),
+        "## Tasks\n\n" + _tasks(facts),
+        "## Splits\n\n" + _splits(facts, settings),
         "## Sources\n\n" + _sources(facts, sources, notes),
         "## Sizes\n\n" + _sizes(facts, settings),
         "## Agreement\n\n" + _agreement(facts),
@@ -130,12 +132,11 @@ from datasets import load_dataset
 from cluster_r1.task import read_tasks
 
 sft = load_dataset("json", data_files={"train": "train/sft.jsonl"})
-tasks = read_tasks("test/tasks.jsonl")
+tasks = read_tasks("train/tasks.jsonl")
 ```
 
 `cluster-r1 data check train/sft.jsonl` checks a file, `cluster-r1 train sft` trains on it, and
-`cluster-r1 bench run --tasks test/tasks.jsonl` measures systems on held-out tasks. The labels are a model's,
-checked by models; no person has read them."""
+`cluster-r1 bench run --tasks test/tasks.jsonl` measures systems on tasks that were held out."""
 
 
 def _head(facts: Facts, asked: int) -> str:
@@ -145,6 +146,48 @@ def _head(facts: Facts, asked: int) -> str:
         f"{facts.accepted} tasks{missing}, {facts.traces} reasoning traces, of {facts.attempts} attempts "
         f"({_share(facts.accepted, facts.attempts)} accepted). Drafts were sent back {facts.revised} times; "
         f"{facts.mended} tasks were accepted after that."
+    )
+
+
+def _trust(facts: Facts, models: Mapping[str, str]) -> str:
+    """What a reader should know before anything else."""
+    said = ["No person has read these tasks: labels are a model's, and models have checked them."]
+    if len(set(models.values())) == 1:
+        said.append(
+            "One model played all roles. It agrees with itself too much, and so do the numbers below."
+        )
+    if facts.accepted and not facts.traces:
+        said.append("There are no reasoning traces; see Traces for why.")
+    return "\n".join(f"- {line}" for line in said)
+
+
+def _tasks(facts: Facts) -> str:
+    if not facts.listed:
+        return "No task was accepted."
+    rest = facts.accepted - len(facts.listed)
+    listed = table(("corpus", "instruction", "texts", "clusters"), facts.listed)
+    return listed + (f"\n\nAnd {rest} more." if rest else "")
+
+
+def _splits(facts: Facts, settings: SynthesisConfig) -> str:
+    """Shares wanted and achieved; what is small differs by chance, what repeats itself by being rejected."""
+    split = settings.split
+    wanted = {"train": 1 - split.validation - split.test, "validation": split.validation, "test": split.test}
+    rows = (
+        (
+            name,
+            "-" if split.corpora else f"{wanted[name]:.0%}",
+            _share(facts.by_split[name]["tasks"], facts.accepted),
+            facts.by_split[name]["tasks"],
+            len(facts.families[name]),
+            facts.by_split[name]["traces"],
+        )
+        for name in SPLITS
+    )
+    return (
+        "No text is in two splits, nor is a family of instructions that ask the same of a corpus. Wanted are "
+        "shares of the slices; what was asked in one split already is rejected in the others.\n\n"
+        + table(("split", "wanted", "achieved", "tasks", "families", "traces"), rows)
     )
 
 
@@ -197,7 +240,7 @@ def _agreement(facts: Facts) -> str:
         "single": "AMI of labels and a single reading",
         "kept": "AMI of labels and most readings, without dropped texts",
         "vote": "share of readings that agree with a label",
-        "dropped": "texts dropped of a task",
+        "dropped": "number of texts dropped of a task",
         "embedding": "AMI of labels and embeddings",
     }
     rows = [
@@ -211,8 +254,11 @@ def _agreement(facts: Facts) -> str:
     ]
     if not rows:
         return "No task was accepted."
-    return "Of accepted tasks.\n\n" + table(
-        ("", "mean", "least", "10 %", "25 %", "median", "75 %", "90 %", "most"), rows
+    head = ("", "mean", "least", "10 %", "25 %", "median", "75 %", "90 %", "most")
+    return (
+        "Of accepted tasks. An AMI of 1 is full agreement, 0 is chance; for embeddings, low is good. The "
+        "critic's ratings go from 1 (bad) to 5 (good), also where they are called leakage or triviality.\n\n"
+        + table(head, rows)
     )
 
 
@@ -227,7 +273,7 @@ def _rejections(facts: Facts) -> str:
 
 
 def _traces(facts: Facts) -> str:
-    kept = f"{facts.traces} kept."
+    kept = f"{facts.traces} kept; equal ones count once, and of each task the best are kept."
     if not facts.trace_faults:
         return kept
     rows = facts.trace_faults.most_common()

@@ -7,10 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from cluster_r1.errors import InputError
 from cluster_r1.graphs.synthesis.config import SPLITS, Split
 from cluster_r1.graphs.synthesis.outcome import Outcome
 from cluster_r1.json_lines import json_lines_file
-from cluster_r1.synthesis.card import Facts
+from cluster_r1.run_folder import TRACE
+from cluster_r1.synthesis.card import CARD, Facts
+from cluster_r1.synthesis.journal import JOURNAL
 from cluster_r1.training.episode_files import RL, SFT, TASKS
 from cluster_r1.training.examples import RlExample, SftExample, rl_example, sft_example
 from cluster_r1.training.rewards import reward
@@ -18,6 +21,23 @@ from cluster_r1.training.rewards import reward
 REJECTED = "rejected.jsonl"
 
 _Write = Callable[[Any], None]
+
+
+def refuse_foreign_files(folder: Path) -> None:
+    """Raise an InputError where files stand in the way that are of no run."""
+    if (folder / JOURNAL).exists():
+        return
+    ours = [
+        REJECTED,
+        CARD,
+        TRACE,
+        *(f"{split}/{name}" for split in SPLITS for name in (TASKS, SFT, RL)),
+    ]
+    if foreign := [name for name in ours if (folder / name).exists()]:
+        raise InputError(
+            f"{folder} holds a file {foreign[0]} that is of no run. Choose another folder (--out), or "
+            "replace it with --overwrite (overwrite=True)"
+        )
 
 
 def write_dataset(folder: Path, slices: Iterable[list[Outcome]], tasks: int, context_tokens: int) -> Facts:

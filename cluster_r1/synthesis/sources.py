@@ -50,7 +50,7 @@ def source_of_file(
     return Source(
         name=known.corpus,
         texts=tuple(read.texts),
-        licence=licence or known.licence,
+        licence=known.licence if known.licence != _UNKNOWN else licence or _UNKNOWN,
         origin=known.source or Path(path).name,
         sha256=read.sha256,
         warnings=tuple(read.warnings),

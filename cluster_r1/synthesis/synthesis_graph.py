@@ -24,15 +24,13 @@ from cluster_r1.graphs.synthesis.outcome import SynthesisEvent
 from cluster_r1.graphs.synthesis.slicing import SliceStore, Source
 from cluster_r1.graphs.tracing import TraceRecorder
 from cluster_r1.run_folder import TRACE, write_whole
-from cluster_r1.synthesis.card import Facts, write_card
-from cluster_r1.synthesis.dataset import write_dataset
+from cluster_r1.synthesis.card import CARD, Facts, write_card
+from cluster_r1.synthesis.dataset import refuse_foreign_files, write_dataset
 from cluster_r1.synthesis.estimate import SynthesisEstimate, estimate_synthesis
 from cluster_r1.synthesis.journal import Journal
 from cluster_r1.synthesis.runner import SynthesisRun, Tally
 from cluster_r1.synthesis.sources import all_sources
 from cluster_r1.types import Usage
-
-CARD = "card.md"
 
 _ATTEMPTS_A_TASK = 20  # after which a run gives up, if it is not told otherwise
 _LEAST_ATTEMPTS = 60
@@ -270,6 +268,8 @@ class SynthesisGraph:
             ledger=ledger,
             on_event=listeners.on_event,
         )
+        if not request.overwrite:
+            refuse_foreign_files(request.folder)
         with Journal(request.folder, self._identity(request.sources), overwrite=request.overwrite) as journal:
             if journal.begun_anew:
                 (request.folder / TRACE).unlink(missing_ok=True)
@@ -287,6 +287,12 @@ class SynthesisGraph:
                 if recorder is not None:
                     recorder.close()
                 facts = self._write(request, journal, store)
+        notes = list(store.notes)
+        if run.tally.accepted > facts.accepted:
+            notes.append(
+                f"the run has accepted {run.tally.accepted} tasks, of which the files hold the first "
+                f"{facts.accepted}; with a larger --tasks they hold more, and nothing is asked again"
+            )
         return SynthesisResult(
             folder=request.folder,
             asked=request.tasks,
@@ -294,7 +300,7 @@ class SynthesisGraph:
             attempts=facts.attempts,
             rejected=facts.rejected_by_reason(),
             usage=ledger.usage,
-            notes=tuple(store.notes),
+            notes=tuple(notes),
         )
 
     def _write(self, request: _Request, journal: Journal, store: SliceStore) -> Facts:

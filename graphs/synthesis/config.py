@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -203,6 +204,13 @@ class SynthesisConfig(Record):
         return self
 
 
+def _meant(name: str) -> str:
+    parts = (Verifying, Screening, Critique, Novelty, Distilling, Splitting, SynthesisConfig)
+    known = {field for part in parts for field in part.model_fields}
+    near = difflib.get_close_matches(name, known, n=1)
+    return f", did you mean {near[0]}?" if near else ""
+
+
 def read_config(path: Path | None) -> SynthesisConfig:
     """The configuration in a YAML file; the defaults without one.
 
@@ -221,6 +229,8 @@ def read_config(path: Path | None) -> SynthesisConfig:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         said = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            said = "there is no such setting" + _meant(str(first["loc"][-1]))
         raise InputError(
             f"{path}: {where + ': ' if where else ''}{said}. docs/synthesis.md lists what can be set"
         ) from error
