@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from langchain_core.runnables import RunnableConfig
 
@@ -27,21 +27,36 @@ from cluster_r1.agents.models.retries import RetryPolicy
 from cluster_r1.agents.opening import open_node
 from cluster_r1.agents.reasoning_node import ReasoningNode
 from cluster_r1.columns import without_surrogates
+from cluster_r1.corpus_runs import CorpusRequest, assign_texts, cluster_corpus, refuse_to_assign
 from cluster_r1.errors import InputError
-from cluster_r1.estimate import Estimate, estimate_run
+from cluster_r1.estimate import Estimate, estimate_corpus, estimate_run
 from cluster_r1.graphs.clustering import OpenContext, graph, recursion_limit
 from cluster_r1.graphs.clustering.state import DEFAULT_ROUNDS, ClusteringOutput
+from cluster_r1.graphs.corpus.planning import needs_batches
+from cluster_r1.graphs.corpus.state import Effort
 from cluster_r1.graphs.tracing import TraceRecorder, seconds_by_name
 from cluster_r1.python_input import texts_from_python
 from cluster_r1.result import ClusteringResult, RunInfo
-from cluster_r1.types import KRange, Text
+from cluster_r1.types import CorpusReading, KRange, Text
 
 K = int | str | Sequence[int] | KRange | None
-Stage = Literal["propose", "check", "critique", "refine", "finalize"]
+Stage = Literal[
+    "propose",
+    "check",
+    "critique",
+    "refine",
+    "plan",
+    "cluster_batch",
+    "reconcile",
+    "assign",
+    "audit",
+    "revise",
+    "finalize",
+]
 
 _log = logging.getLogger(__name__)
 
-_NODES = ("propose", "check", "critique", "refine", "finalize")
+_NODES = get_args(Stage)
 _PACKAGES = ("langgraph", "langchain", "langchain-openai", "openai", "pydantic", "scikit-learn", "numpy")
 
 
@@ -67,6 +82,8 @@ class ClusteringAgent:
         context_tokens: overrides what is known of the model's context.
         timeout: seconds that one call may take.
         concurrency: calls under way at once, over all runs of this agent.
+        effort: how a corpus is read that fits no single context: `thorough` has the model read every text,
+            `economy` a sample, from which a classifier learns; None takes the latter above 2,000 texts.
         cache: where answers are kept; None for `$CLUSTER_R1_CACHE` or the user's cache folder, False for
             nowhere.
         retries: how stubbornly failed calls are repeated.
@@ -87,6 +104,7 @@ class ClusteringAgent:
         context_tokens: int | None = None,
         timeout: float = 600.0,
         concurrency: int = 64,
+        effort: Effort | None = None,
         cache: Path | str | Literal[False] | None = None,
         retries: RetryPolicy | None = None,
     ) -> None:
@@ -99,6 +117,7 @@ class ClusteringAgent:
         self.rounds = rounds
         self.budget_tokens = budget_tokens
         self.seed = seed
+        self.effort = effort
         if isinstance(model, str):
             options = ModelOptions(
                 temperature=temperature,
@@ -195,9 +214,113 @@ class ClusteringAgent:
             with suppress(asyncio.CancelledError, Exception):
                 await running  # its error was raised above, or nobody waits for it any more
 
+    def assign(
+        self,
+        run: ClusteringResult | Path | str,
+        texts: Any,
+        *,
+        text_column: str | None = None,
+        id_column: str | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        trace_path: Path | None = None,
+        source: str = "",
+    ) -> ClusteringResult:
+        """Put new texts into the clusters of an earlier run, which stay as they are, ids and names included.
+
+        Args:
+            run: a result, or the folder it was saved in.
+            texts: as for `cluster`.
+            text_column: likewise.
+            id_column: likewise.
+            on_progress: likewise.
+            trace_path: likewise.
+            source: likewise.
+
+        Returns:
+            The new texts only: in a cluster, or unassigned where the model finds that they fit none.
+
+        Raises:
+            InputError: the run or the texts cannot be used; nothing was spent.
+            ModelError: the model is gone; finished calls are kept.
+        """
+        earlier = run if isinstance(run, ClusteringResult) else ClusteringResult.load(run)
+        return event_loop.run(
+            self._assign(earlier, texts, text_column, id_column, on_progress, trace_path, source)
+        )
+
+    async def _assign(
+        self,
+        earlier: ClusteringResult,
+        data: Any,
+        text_column: str | None,
+        id_column: str | None,
+        on_progress: Callable[[Progress], None] | None,
+        trace_path: Path | None,
+        source: str,
+    ) -> ClusteringResult:
+        refuse_to_assign(earlier.clustering, self._node)
+        started = time.perf_counter()
+        texts, index = texts_from_python(data, text_column=text_column, id_column=id_column)
+        digest = _digest(texts)
+        run_id = self.assign_id(earlier, texts)
+        recorder = TraceRecorder(trace_path)
+        try:
+            assigned = await assign_texts(
+                texts,
+                earlier.info.instruction,
+                earlier.clustering.clusters,
+                self._node,
+                self.budget_tokens,
+                self._config(f"assign/{run_id}", run_id, digest, recorder),
+                _stage_teller(on_progress),
+            )
+        finally:
+            recorder.close()
+        info = earlier.info.model_copy(
+            update={
+                "run_id": run_id,
+                "model": self.model,
+                "seed": self.seed,
+                "texts": len(texts),
+                "input_sha256": digest,
+                "source": source,
+                "versions": dict(_versions()),
+                "templates": dict(self._node.templates),
+                "rounds": (),
+                "best_round": 0,
+                "stop_reason": "assigned",
+                "notes": assigned.notes,
+                "corpus": None,
+                "usage": assigned.usage,
+                "seconds": {"total": round(time.perf_counter() - started, 3)},
+            }
+        )
+        keys = cast(Sequence[Hashable], index)
+        return ClusteringResult(tuple(texts), assigned.clustering, info, recorder.records, keys)
+
+    def _config(self, name: str, run_id: str, digest: str, recorder: TraceRecorder) -> RunnableConfig:
+        """How a run is named and described in traces."""
+        return {
+            "run_name": name,
+            "callbacks": [recorder],
+            "tags": ["cluster-r1"],
+            "metadata": {
+                "run_id": run_id,
+                "data_sha256": digest,
+                "model": self.model,
+                "version": __version__,
+            },
+            "recursion_limit": recursion_limit(self.rounds),
+        }
+
     def run_id(self, texts: Sequence[Text], instruction: str, k: K = None) -> str:
         """The id of a run: 12 hex digits, the same for runs that must give the same result."""
-        return _run_id(_digest(texts), instruction, KRange.parse(k), self.model, self.rounds, self.seed)
+        parts = [_digest(texts), instruction, KRange.parse(k), self.model, self.rounds, self.seed]
+        return _run_id(*parts, *([self.effort] if self.effort else []))
+
+    def assign_id(self, earlier: ClusteringResult, texts: Sequence[Text]) -> str:
+        """The id of an assignment of new texts to an earlier run: 12 hex digits, as `run_id`."""
+        return _run_id("assign", earlier.info.run_id, _digest(texts), self.model, self.seed)
 
     def estimate(
         self,
@@ -214,7 +337,10 @@ class ClusteringAgent:
             InputError: the run would be refused: the input cannot be used, or does not fit the context.
         """
         read, _ = texts_from_python(texts, text_column=text_column, id_column=id_column)
-        return estimate_run(read, instruction, KRange.parse(k), self._node, self.rounds)
+        wanted = KRange.parse(k)
+        if needs_batches(read, instruction, self._node):
+            return estimate_corpus(read, instruction, wanted, self._node, self.effort, self.seed)
+        return estimate_run(read, instruction, wanted, self._node, self.rounds)
 
     async def _run(
         self,
@@ -234,20 +360,14 @@ class ClusteringAgent:
         digest = _digest(texts)
         run_id = self.run_id(texts, instruction, wanted)
         recorder = TraceRecorder(trace_path)
-        config: RunnableConfig = {
-            "run_name": f"cluster/{run_id}",
-            "callbacks": [recorder],
-            "tags": ["cluster-r1"],
-            "metadata": {
-                "run_id": run_id,
-                "data_sha256": digest,
-                "model": self.model,
-                "version": __version__,
-            },
-            "recursion_limit": recursion_limit(self.rounds),
-        }
+        config = self._config(f"cluster/{run_id}", run_id, digest, recorder)
+        reading: CorpusReading | None = None
         try:
-            output = await self._through_graph(texts, instruction, wanted, config, on_progress)
+            if needs_batches(texts, instruction, self._node):
+                asked = CorpusRequest(texts, instruction, wanted, self.effort, self.seed, self.budget_tokens)
+                output, reading = await cluster_corpus(asked, self._node, config, _stage_teller(on_progress))
+            else:
+                output = await self._through_graph(texts, instruction, wanted, config, on_progress)
         finally:
             recorder.close()
         return ClusteringResult(
@@ -269,6 +389,7 @@ class ClusteringAgent:
                 best_round=output["best_round"],
                 stop_reason=output["stop_reason"],
                 notes=tuple(output["notes"]),
+                corpus=reading,
                 usage=output["usage"],
                 seconds=seconds_by_name(recorder.records, _NODES)
                 | {"total": round(time.perf_counter() - started, 3)},
@@ -304,6 +425,14 @@ class ClusteringAgent:
             else:
                 output = event
         return cast(ClusteringOutput, output)
+
+
+def _stage_teller(on_progress: Callable[[Progress], None] | None) -> Callable[[str, str], None]:
+    def tell(stage: str, message: str) -> None:
+        if on_progress is not None:
+            on_progress(Progress(cast(Stage, stage), message, 0))
+
+    return tell
 
 
 @cache

@@ -7,7 +7,7 @@ import logging
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, cast, get_args
 
 import typer
 
@@ -87,6 +87,10 @@ def cluster(
     ] = False,
     budget_tokens: Annotated[int | None, typer.Option(min=1, help="Spend at most this many tokens.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read only the first N texts.")] = None,
+    effort: Annotated[
+        Literal["economy", "thorough"] | None,
+        typer.Option(help="What the model reads of many texts.  [default: economy above 2,000]"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and stop.")] = False,
     seed: Annotated[int, typer.Option(help="Another number asks the model anew.")] = 0,
     context_tokens: Annotated[int | None, typer.Option(min=512, help="The model's context.")] = None,
@@ -109,6 +113,7 @@ def cluster(
         "budget_tokens": budget_tokens,
         "seed": seed,
         "context_tokens": context_tokens,
+        "effort": effort,
     }
     folder = out or Path("out") / f"{_slug(Path(file).stem if file != '-' else 'stdin')}-by-{_slug(by)}"
     if dry_run:
@@ -132,6 +137,56 @@ def cluster(
             f"run again with --seed {seed + 1} --overwrite to ask anew"
         )
         raise typer.Exit(3)
+
+
+@app.command(epilog=_EPILOG)
+def assign(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    file: Annotated[str, typer.Argument(help="New texts; forms as for `cluster`.")],
+    text: Annotated[str | None, typer.Option("--text", help="Column of the texts.")] = None,
+    id: Annotated[str | None, typer.Option("--id", help="Column of the ids.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="csv, tsv, jsonl, json, parquet or lines, if the name does not say.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Which model.  [default: that of the run]")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for the results.  [default: out/...]")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another run in that folder.")
+    ] = False,
+    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Spend at most this many tokens.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read only the first N texts.")] = None,
+    seed: Annotated[int, typer.Option(help="Another number asks the model anew.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Put new texts of a FILE into the clusters of a RUN, which stay as they are."""
+    from cluster_r1.claims import claim, release
+    from cluster_r1.display import progress_line
+    from cluster_r1.reading import read_texts
+    from cluster_r1.result import ClusteringResult
+    from cluster_r1.run_folder import TRACE
+
+    earlier = ClusteringResult.load(run)
+    read = read_texts(file, text_column=text, id_column=id, limit=limit, format=_format(format))
+    for warning in read.warnings:
+        _say(f"warning: {warning}")
+    agent = _agent(model or earlier.info.model, {"budget_tokens": budget_tokens, "seed": seed})
+    stem = _slug(Path(file).stem if file != "-" else "stdin")
+    folder = out or Path("out") / f"{stem}-by-{_slug(earlier.info.instruction)}"
+    claim(folder, agent.assign_id(earlier, read.texts), overwrite=overwrite)
+    try:
+        with progress_line() as on_progress:
+            result = agent.assign(
+                earlier,
+                read.texts,
+                on_progress=on_progress,
+                trace_path=folder / TRACE,
+                source=Path(file).name if file != "-" else "standard input",
+            )
+    except ClusterR1Error:
+        release(folder)  # nothing was finished, so another run may have the folder
+        raise
+    result.save(folder)
+    _show(result, folder, read.text_column, as_json)
 
 
 @app.command()

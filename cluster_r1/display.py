@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cluster_r1.agent import Progress
     from cluster_r1.benchmark.results import Results
     from cluster_r1.result import ClusteringResult
-    from cluster_r1.types import Cluster, Usage
+    from cluster_r1.types import Cluster, CorpusReading, Usage
 
 _STOPPED = {
     "accepted": "the critic accepted round {round}",
@@ -43,6 +43,8 @@ _STOPPED = {
     "refiner_failed": "the refiner failed, round {round} was best",
     "proposer_failed": "the model gave no usable answer",
     "trivial": "there was nothing to group",
+    "batches": "grouped in batches, reconciled, and assigned",
+    "assigned": "assigned to the clusters of an earlier run",
 }
 
 
@@ -119,8 +121,9 @@ def _cluster_table(result: ClusteringResult, width: int) -> Table:
     table.add_column("cluster", style="bold", max_width=width // 3, overflow="fold")
     table.add_column("what belongs in it, and an example" if described else "an example", overflow="fold")
     wording = {text.id: text.text for text in result.texts}
+    typical = _typical(result, wording)
     for cluster in result.clusters:
-        example = _example(wording[_typical(result, cluster.id)], "e.g. " if described else "")
+        example = _example(wording[typical[cluster.id]], "e.g. " if described else "")
         shown = [Text(_description(cluster))] if _description(cluster) else []
         _add_row(table, result, len(cluster.members), Text(cluster.name), Group(*shown, example))
     if result.unassigned:
@@ -147,12 +150,15 @@ def _example(text: str, before: str) -> Text:
     return Text(f"{before}{_clip(text, 300)}", style="dim", no_wrap=True, overflow="ellipsis")
 
 
-def _typical(result: ClusteringResult, cluster_id: str) -> str:
-    """The text that stands most surely in a cluster: the shortest of the most confident."""
-    placed = [assignment for assignment in result.assignments if assignment.cluster_id == cluster_id]
-    length = {text.id: len(text.text) for text in result.texts}
-    best = max(placed, key=lambda place: (place.confidence or 0, -length[place.text_id]))
-    return best.text_id
+def _typical(result: ClusteringResult, wording: Mapping[str, str]) -> dict[str, str]:
+    """By cluster, the text that stands most surely in it: the shortest of the most confident."""
+    best: dict[str, tuple[float, int, str]] = {}
+    for place in result.assignments:
+        rank = (place.confidence or 0.0, -len(wording[place.text_id]))
+        known = best.get(place.cluster_id)
+        if known is None or rank > known[:2]:
+            best[place.cluster_id] = (*rank, place.text_id)
+    return {cluster: text for cluster, (_, _, text) in best.items()}
 
 
 def _summary(result: ClusteringResult, column: str | None) -> str:
@@ -161,11 +167,22 @@ def _summary(result: ClusteringResult, column: str | None) -> str:
     if info.model == "embedding" and result.stop_reason == "no_critic":
         why = "no review, the baseline groups by similar words, whatever the instruction"
     parts = [f"{info.model}: {why}"]
+    if info.corpus is not None and info.corpus.disagreement is not None:
+        parts.append(_by_classifier(info.corpus, len(result.texts)))
     if usage.calls or usage.saved_calls:
         parts.append(_spent(usage, reads=SCORER_TEMPLATE in info.templates))
     source = f" (column {column})" if column else ""
     first = f"{counted(result)}{source} · {info.seconds['total']:.1f} s"
     return escape(f"{first}\n{' · '.join(parts)}")
+
+
+def _by_classifier(corpus: CorpusReading, texts: int) -> str:
+    differs = corpus.disagreement
+    assert differs is not None
+    return (
+        f"a classifier placed {corpus.by_classifier / texts:.0%}, and would be contradicted by the model on "
+        f"{differs.value:.1%} of all texts [{differs.low:.1%}, {differs.high:.1%}]"
+    )
 
 
 def _spent(usage: Usage, *, reads: bool) -> str:

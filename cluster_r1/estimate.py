@@ -9,10 +9,14 @@ from cluster_r1.agents.clustering.critic import Critic
 from cluster_r1.agents.clustering.fitting import fit_texts
 from cluster_r1.agents.clustering.proposer import Proposer
 from cluster_r1.agents.clustering.refiner import Refiner
+from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.models.static_embedder import count_tokens
 from cluster_r1.agents.reasoning_node import ReasoningNode
 from cluster_r1.graphs.clustering.distinct import distinct_texts
 from cluster_r1.graphs.clustering.entry import read_input, refuse_k_beyond
+from cluster_r1.graphs.corpus import CorpusContext
+from cluster_r1.graphs.corpus.planning import make_plan
+from cluster_r1.graphs.corpus.state import Effort
 from cluster_r1.types import KRange, Text
 
 _PROMPT_TOKENS = 800  # of a prompt besides the texts
@@ -31,6 +35,28 @@ class Estimate:
     shortened: int
     calls: int
     tokens: int
+
+
+def estimate_corpus(
+    texts: Sequence[Text],
+    instruction: str,
+    k: KRange | None,
+    node: ReasoningNode,
+    effort: Effort | None,
+    seed: int,
+) -> Estimate:
+    """The estimate for texts that are read in batches.
+
+    Raises:
+        InputError: the run would be refused.
+    """
+    distinct = distinct_texts(read_input(texts, instruction))
+    refuse_k_beyond(k, len(distinct.texts))
+    wordings = [text.text for text in distinct.texts]
+    plan = make_plan(CorpusContext(wordings, instruction, k, node, Ledger(), effort, seed))
+    return Estimate(
+        texts=len(texts), distinct_texts=len(wordings), shortened=0, calls=plan.calls, tokens=plan.tokens
+    )
 
 
 def estimate_run(

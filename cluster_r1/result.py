@@ -30,6 +30,7 @@ from cluster_r1.types import (
     Assignment,
     Cluster,
     Clustering,
+    CorpusReading,
     Record,
     Round,
     StopReason,
@@ -41,15 +42,15 @@ from cluster_r1.types import (
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 1
+FORMAT = 2
 """Of the files of a saved run; a folder with a higher one was written by a newer version."""
 
 
 class RunInfo(Record):
     """How a run was done. Everything but `usage` and `seconds` is the same when it is repeated.
 
-    `input_sha256` is over ids and texts; `templates` maps template ids to sha256; `seconds` are per node of
-    the graph, `total` in all.
+    `corpus` says how texts were read that fit no single context; `input_sha256` is over ids and texts;
+    `templates` maps template ids to sha256; `seconds` are per node of the graph, `total` in all.
     """
 
     format: int = FORMAT
@@ -68,6 +69,7 @@ class RunInfo(Record):
     best_round: int
     stop_reason: StopReason
     notes: tuple[str, ...]
+    corpus: CorpusReading | None = None
     usage: Usage
     seconds: dict[str, float]
 

@@ -168,6 +168,40 @@ class Round(Record):
     edits: tuple[str, ...] = ()
 
 
+class Disagreement(Record):
+    """How often a classifier is estimated to place texts otherwise than the model, with a 95 % interval.
+
+    Attributes:
+        value: share of all texts.
+        low: end of the interval.
+        high: other end.
+        audited: texts that the classifier had placed and the model read as well.
+    """
+
+    value: float
+    low: float
+    high: float
+    audited: int
+
+
+class CorpusReading(Record):
+    """How a corpus was read that fits no single context.
+
+    Attributes:
+        effort: `thorough`, where the model read every text, or `economy`.
+        batches: that were grouped first.
+        by_classifier: texts that a classifier placed.
+        disagreement: of classifier and model; None where the model read everything.
+        reason_for_k: why there are as many clusters, in the model's words.
+    """
+
+    effort: Literal["economy", "thorough"]
+    batches: int
+    by_classifier: int
+    disagreement: Disagreement | None
+    reason_for_k: str
+
+
 StopReason = Literal[
     "accepted",
     "rounds",
@@ -178,5 +212,7 @@ StopReason = Literal[
     "refiner_failed",
     "proposer_failed",
     "trivial",
+    "batches",
+    "assigned",
 ]
 """Why a clustering graph stopped."""

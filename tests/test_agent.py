@@ -325,15 +325,6 @@ def test_a_text_that_gives_orders_stays_a_text(server: FakeOpenAI) -> None:
     assert result.labels.tolist() == [0, 1]
 
 
-def test_too_many_texts_are_refused_with_a_limit_that_fits(server: FakeOpenAI) -> None:
-    texts = [f"late: {'word ' * 60}{n}" for n in range(400)]
-    with pytest.raises(InputError, match=r"--limit (\d+)") as refused:
-        agent_of(server, context_tokens=8000).cluster(texts, "by kind")
-    assert server.requests == []
-    limit = int(str(refused.value).partition("--limit ")[2].split(")")[0])
-    assert_exact_cover(agent_of(server, context_tokens=8000, rounds=0).cluster(texts[:limit], "by kind"))
-
-
 def test_a_long_text_is_shortened_with_a_mark(server: FakeOpenAI) -> None:
     server.max_model_len = 6000
     result = agent_of(server, rounds=0).cluster([f"late: {'word ' * 20_000}", "broken: y"], "by kind")

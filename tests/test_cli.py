@@ -140,6 +140,20 @@ def test_a_run_that_finished_nothing_does_not_hold_its_folder(server: FakeOpenAI
     assert "401" in (tmp_path / "o" / "trace.1.jsonl").read_text()
 
 
+def test_assign_puts_new_texts_into_the_clusters_of_a_run(server: FakeOpenAI, tmp_path: Path) -> None:
+    (tmp_path / "new.txt").write_text("late: today\nbroken: again\nweather: no\n")
+    run("cluster", "-", "--by", "problem", "--model", server.spec, "--out", "o", cwd=tmp_path, input=LINES)
+    done = run("assign", "o", "new.txt", "--out", "n", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "assigned to the clusters of an earlier run" in done.stdout
+    rows = list(csv.DictReader((tmp_path / "n" / "assignments.csv").open(encoding="utf-8", newline="")))
+    assert [row["cluster"] for row in rows] == ["late", "broken", ""]
+    assert server.roles_asked()[-1] == "assigner"
+    none = run("assign", "nowhere", "new.txt", cwd=tmp_path)
+    assert none.returncode == 2
+    assert "nowhere" in none.stderr
+
+
 def test_a_killed_run_goes_on_where_it_was(server: FakeOpenAI, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text(LINES)
     command = ["cluster", "texts.txt", "--by", "problem", "--model", server.spec, "--out", "o"]

@@ -46,12 +46,6 @@ def test_the_command_line_runs_it_and_repeats_it_from_the_cache(tmp_path: Path) 
     assert (tmp_path / "o" / "assignments.csv").read_bytes() == written
 
 
-def test_more_texts_than_its_context_holds_are_refused() -> None:
-    texts = [f"message number {n} {'about a parcel that is late ' * 8}" for n in range(200)]
-    with pytest.raises(InputError, match=r"context of 8192 tokens: they need .*--limit"):
-        ClusteringAgent(CHAT).cluster(texts, "by problem")
-
-
 def test_only_who_has_the_key_may_ask_the_server() -> None:
     import httpx
 

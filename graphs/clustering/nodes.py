@@ -36,7 +36,7 @@ from cluster_r1.graphs.clustering.state import (
     OpenContext,
     ScoredRound,
 )
-from cluster_r1.types import Finding, KRange, StopReason
+from cluster_r1.types import Finding, KRange, StopReason, Usage
 
 
 async def propose(state: ClusteringState, runtime: Runtime[ClusteringContext]) -> ClusteringState:
@@ -58,7 +58,7 @@ async def propose(state: ClusteringState, runtime: Runtime[ClusteringContext]) -
         }
     fitted = fit_texts([text.text for text in distinct.texts], state["instruction"], node.context_tokens)
     _tell("propose", f"reading {len(ids)} texts", 0)
-    ledger = Ledger(_context(runtime).budget_tokens)
+    ledger = _ledger(runtime)
     given = ProposerInput(instruction=state["instruction"], texts=fitted.shown, k=k)
     filled = await propose_all(node, given, ledger)
     notes = list(filled.notes)
@@ -102,7 +102,7 @@ async def critique(
     if reason := _no_need_for_critic(state, node, limit):
         return _stop(state, reason, judged(state, None), None)
     _tell("critique", "reviewing", number)
-    ledger = Ledger(_context(runtime).budget_tokens, state["usage"])
+    ledger = _ledger(runtime, state["usage"])
     given = CriticInput(
         instruction=state["instruction"],
         view=_view(state),
@@ -137,7 +137,7 @@ async def refine(
     number = state["round"] + 1
     node = await _node(runtime, "refine", number)
     _tell("refine", f"answering {len(state['findings'])} findings", number)
-    ledger = Ledger(_context(runtime).budget_tokens, state["usage"])
+    ledger = _ledger(runtime, state["usage"])
     given = RefinerInput(
         instruction=state["instruction"],
         view=_view(state),
@@ -229,6 +229,14 @@ def _tell(stage: str, message: str, round: int) -> None:
 
 def _context(runtime: Runtime[ClusteringContext]) -> ClusteringContext:
     return runtime.context or ClusteringContext()
+
+
+def _ledger(runtime: Runtime[ClusteringContext], usage: Usage | None = None) -> Ledger:
+    """That of the larger run this one is part of, or one that goes on from what the run has used."""
+    context = _context(runtime)
+    if isinstance(context, OpenContext) and context.ledger is not None:
+        return context.ledger
+    return Ledger(context.budget_tokens, usage)
 
 
 async def _node(runtime: Runtime[ClusteringContext], stage: str, round: int) -> ReasoningNode:

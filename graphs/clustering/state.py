@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
 from cluster_r1.agents.clustering.proposer import Proposal
+from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.reasoning_node import ReasoningNode
 from cluster_r1.graphs.clustering.checking import Checked
 from cluster_r1.graphs.clustering.distinct import DistinctTexts
@@ -83,6 +84,12 @@ class ClusteringContext:
 
 @dataclass
 class OpenContext(ClusteringContext):
-    """A context whose reasoning node is open already."""
+    """A context whose reasoning node is open already.
+
+    Attributes:
+        node: the reasoning node.
+        ledger: that of a larger run, which the calls are entered in as well.
+    """
 
     node: ReasoningNode | None = None
+    ledger: Ledger | None = None

@@ -27,6 +27,7 @@ _ROLE_BY_OPENING = {
     "You sort texts": "assigner",
     "You review": "critic",
     "You improve": "refiner",
+    "You join groupings": "reconciler",
     "You invent tasks": "generator",
     "You plan collections": "designer",
     "You write texts": "writer",
@@ -34,6 +35,7 @@ _ROLE_BY_OPENING = {
     "You decide whether": "task_critic",
 }
 _LINE = re.compile(r"^\s*\[(\d+)\] (.*)$", re.MULTILINE)
+_GROUP = re.compile(r"^(G\d+) \(\d+ texts\): (.*?)(?: - .*)?$", re.MULTILINE)
 _CLUSTER = re.compile(r"^(C\d+): (.*?)(?: - .*)?$", re.MULTILINE)
 
 Answer = dict[str, Any]
@@ -355,6 +357,8 @@ class FakeOpenAI:
             return {"findings": [], "score": 90, "verdict": "accept"}
         if role == "refiner":
             return {"edits": list(self.edits)}
+        if role == "reconciler":
+            return _joined(prompt)
         lines = _LINE.findall(prompt.partition("<texts>")[2].rpartition("</texts>")[0])
         if role == "assigner":
             known = {name: id for id, name in _CLUSTER.findall(prompt.partition("<texts>")[0])}
@@ -368,6 +372,17 @@ class FakeOpenAI:
 def _text_of(content: str | list[dict[str, str]]) -> str:
     """A message's content, also of clients that send it as blocks of text."""
     return content if isinstance(content, str) else "".join(block["text"] for block in content)
+
+
+def _joined(prompt: str) -> Answer:
+    """Groups of the same name are one category."""
+    groups: dict[str, list[str]] = {}
+    for id, name in _GROUP.findall(prompt):
+        groups.setdefault(name, []).append(id)
+    categories = [
+        {"name": name, "description": f"about {name}", "groups": ids} for name, ids in groups.items()
+    ]
+    return {"reason": "one for each name", "categories": categories}
 
 
 def _entries(lines: list[tuple[str, str]], ids: dict[str, str], *, new: bool) -> list[Answer]:

@@ -1,0 +1,90 @@
+"""Time, memory and tokens of corpora of growing size, as a table.
+
+    python benchmark/corpus_speed.py [--texts 10000 100000] [--effort economy] [--latency 0]
+
+Run from the repository's root, with the test extras; a fake model server is started beside it. Texts
+have about 40 words, one of which says the group. Tokens are four characters, in the corpus and in prompts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from cluster_r1 import ClusteringAgent
+from cluster_r1.metrics import adjusted_rand
+
+ROOT = Path(__file__).parent.parent
+TOPICS = ("late", "broken", "billing", "praise", "login", "advice", "return", "spam")
+WORDS = 38
+CHARACTERS_PER_TOKEN = 4  # as the fake server counts
+
+
+@contextmanager
+def fake_server(latency: float) -> Iterator[str]:
+    """A model server in a process of its own; yields the spec of its model."""
+    command = [sys.executable, "-m", "tests.fakes.openai_server", "--latency", str(latency)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield f"vllm:fake@{process.stdout.readline().strip()}"
+    finally:
+        process.kill()
+
+
+def corpus(count: int) -> list[str]:
+    """Texts of about 40 words that begin with their group."""
+    chance = random.Random(count)
+    words = [
+        f"{first}{second}" for first in ["lorem", "ipsum", "dolor", "sit", "amet"] for second in range(200)
+    ]
+    return [f"{chance.choice(TOPICS)}: {' '.join(chance.choices(words, k=WORDS))} {n}" for n in range(count)]
+
+
+def measure(count: int, effort: Literal["economy", "thorough"], spec: str) -> None:
+    """Print a row."""
+    texts = corpus(count)
+    with tempfile.TemporaryDirectory() as folder:
+        agent = ClusteringAgent(spec, effort=effort, cache=Path(folder) / "answers.sqlite")
+        started, used = time.perf_counter(), time.process_time()
+        result = agent.cluster(texts, "by topic")
+        seconds, used = time.perf_counter() - started, time.process_time() - used
+    truth = [text.partition(":")[0] for text in texts]
+    there = sum(map(len, texts)) / CHARACTERS_PER_TOKEN
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    sent = result.usage.input_tokens / there
+    ari = adjusted_rand(truth, result.labels.tolist())
+    print(
+        f"| {count:,} | {effort} | {result.usage.calls} | {sent:.2f} | {seconds:.0f} "
+        f"| {seconds / count * 1e3:.2f} | {memory} | {ari:.3f} |",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--texts", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--effort", choices=("economy", "thorough"), default="economy")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
+    arguments = parser.parse_args()
+    print("| texts | effort | calls | tokens sent / in corpus | seconds | ms a text | MB | ARI |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    with fake_server(arguments.latency) as spec:
+        for count in arguments.texts:
+            measure(count, arguments.effort, spec)
+
+
+if __name__ == "__main__":
+    main()

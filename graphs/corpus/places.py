@@ -1,0 +1,36 @@
+"""Where each text of a corpus stands, in arrays: a corpus may have a million."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNREAD, NOWHERE = -2, -1
+
+
+@dataclass
+class Places:
+    """Where each text stands: arrays of shape (n,), and reasons of those that the model read.
+
+    Attributes:
+        cluster: position in the taxonomy, `NOWHERE` or `UNREAD`.
+        confidence: in [0, 1]; NaN where there is none.
+        by_model: whether the model placed it, rather than the classifier.
+        reasons: by position.
+    """
+
+    cluster: NDArray[np.int32]
+    confidence: NDArray[np.float32]
+    by_model: NDArray[np.bool_]
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, texts: int) -> Places:
+        """All unread."""
+        return cls(
+            np.full(texts, UNREAD, dtype=np.int32),
+            np.full(texts, np.nan, dtype=np.float32),
+            np.zeros(texts, dtype=np.bool_),
+        )
