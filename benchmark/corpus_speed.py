@@ -11,34 +11,18 @@ from __future__ import annotations
 import argparse
 import random
 import resource
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from cluster_r1 import ClusteringAgent
+from cluster_r1.benchmark.fake_server import fake_server
 from cluster_r1.metrics import adjusted_rand
 
-ROOT = Path(__file__).parent.parent
 TOPICS = ("late", "broken", "billing", "praise", "login", "advice", "return", "spam")
 WORDS = 38
 CHARACTERS_PER_TOKEN = 4  # as the fake server counts
-
-
-@contextmanager
-def fake_server(latency: float) -> Iterator[str]:
-    """A model server in a process of its own; yields the spec of its model."""
-    command = [sys.executable, "-m", "tests.fakes.openai_server", "--latency", str(latency)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield f"vllm:fake@{process.stdout.readline().strip()}"
-    finally:
-        process.kill()
 
 
 def corpus(count: int) -> list[str]:
@@ -81,9 +65,9 @@ def main() -> None:
     arguments = parser.parse_args()
     print("| texts | effort | calls | tokens sent / in corpus | seconds | ms a text | MB | ARI |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    with fake_server(arguments.latency) as spec:
+    with fake_server(arguments.latency) as url:
         for count in arguments.texts:
-            measure(count, arguments.effort, spec)
+            measure(count, arguments.effort, f"vllm:fake@{url}")
 
 
 if __name__ == "__main__":

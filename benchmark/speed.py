@@ -18,29 +18,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from cluster_r1 import ClusteringAgent
+from cluster_r1.benchmark.fake_server import ROOT, fake_server
 
-ROOT = Path(__file__).parent.parent
 TEXTS = 50
 CALLS_PER_RUN = 2  # proposer and critic
 SLOTS = 64
 LATENCY = 0.2  # seconds
-
-
-@contextmanager
-def fake_server(latency: float) -> Iterator[str]:
-    """A model server in a process of its own; yields the spec of its model."""
-    command = [sys.executable, "-m", "tests.fakes.openai_server", "--latency", str(latency)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield f"vllm:fake@{process.stdout.readline().strip()}"
-    finally:
-        process.kill()
 
 
 def batch(salt: object) -> list[str]:
@@ -54,8 +39,8 @@ def batch(salt: object) -> list[str]:
 
 def own_time(repeats: int = 30) -> None:
     """What one run takes with a server that answers at once."""
-    with fake_server(0.0) as spec:
-        agent = ClusteringAgent(spec, cache=False)
+    with fake_server(0.0) as url:
+        agent = ClusteringAgent(f"vllm:fake@{url}", cache=False)
         agent.cluster(batch("warm up"), "by topic")
         times = []
         for repeat in range(repeats):
@@ -72,8 +57,8 @@ def throughput(runs: int) -> None:
     print(f"\n{runs} runs of {TEXTS} texts, {SLOTS} calls at once, server latency {LATENCY * 1e3:.0f} ms")
     print("| runs at once | collected | seconds | of ideal | own ms a run |\n| --- | --- | --- | --- | --- |")
     ideal = runs * CALLS_PER_RUN / SLOTS * LATENCY
-    with fake_server(LATENCY) as spec:
-        agent = ClusteringAgent(spec, cache=False, concurrency=SLOTS)
+    with fake_server(LATENCY) as url:
+        agent = ClusteringAgent(f"vllm:fake@{url}", cache=False, concurrency=SLOTS)
         agent.cluster(batch("warm up"), "by topic")
         for collected in ("all", "new only"):
             if collected == "new only":

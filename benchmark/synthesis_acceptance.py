@@ -13,7 +13,6 @@ brackets, 95 % Wilson intervals over drafts. `wrong labels` is their share in ta
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -28,6 +27,7 @@ from sklearn.cluster import KMeans
 
 from cluster_r1 import SynthesisConfig, SynthesisGraph
 from cluster_r1.agents.models.static_embedder import embed
+from cluster_r1.benchmark.fake_server import fake_server
 from cluster_r1.graphs.synthesis.outcome import Outcome
 from cluster_r1.graphs.synthesis.slicing import SliceStore
 from cluster_r1.markdown import table
@@ -38,7 +38,6 @@ from cluster_r1.synthesis.sources import all_sources
 from cluster_r1.training.labelled import LabelledSet, read_labelled
 
 _SOLVED = 0.7
-ROOT = Path(__file__).parent.parent
 
 _NO_NOVELTY = {"most_ami": 1.0, "most_similarity": 1.0, "tasks_a_family": 10**6}
 
@@ -264,18 +263,12 @@ def main() -> None:
         "good ones lost as",
     )
     rows = []
-    command = [sys.executable, "-m", "tests.fakes.openai_server"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        url = process.stdout.readline().strip()
+    with fake_server(0.0) as url:
         for setting in SETTINGS:
             if arguments.only not in (None, setting.bad):
                 continue
             rows.append(row(setting, measure(setting, arguments.files, arguments.attempts, url)))
             print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
-    finally:
-        process.kill()
     print(table(head, rows))
 
 

@@ -19,8 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,9 +27,9 @@ import httpx
 import yaml
 
 from cluster_r1 import SynthesisConfig, SynthesisGraph
+from cluster_r1.benchmark.fake_server import ROOT, fake_server
 from cluster_r1.synthesis.journal import JOURNAL
 
-ROOT = Path(__file__).parent.parent
 MESSAGES = ROOT / "examples" / "support_messages.csv"
 SLOTS = 64
 LATENCY = 0.1  # seconds, where crashes and limits are what is measured
@@ -46,22 +44,9 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@contextmanager
-def model_server(latency: float, *options: str) -> Iterator[str]:
-    """The server in a process of its own; yields its address."""
-    command = [sys.executable, "-m", "tests.fakes.openai_server", "--latency", str(latency)]
-    command += ["--oracle", str(MESSAGES), "--port", str(_free_port()), *options]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.kill()
-
-
 def throughput(attempts: int, latency: float) -> None:
     """How busy the server is kept, start and end of the run included."""
-    with model_server(latency) as url, tempfile.TemporaryDirectory() as folder:
+    with fake_server(latency, *_oracle()) as url, tempfile.TemporaryDirectory() as folder:
         runner = SynthesisGraph(
             f"vllm:fake@{url}",
             config=SynthesisConfig.model_validate(SETTINGS),
@@ -92,12 +77,12 @@ def crashes(kills: int) -> None:
     done = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with model_server(LATENCY) as url:
+        with fake_server(LATENCY, *_oracle()) as url:
             started = time.perf_counter()
             _command(url, folder, "alone").wait()
             seconds = time.perf_counter() - started
             alone = _calls(url)
-        with model_server(LATENCY) as url:
+        with fake_server(LATENCY, *_oracle()) as url:
             while done < kills:
                 process = _command(url, folder, "killed")
                 time.sleep(chance.uniform(START_UP, START_UP + 4 * seconds / kills))
@@ -120,13 +105,18 @@ def limits(seconds: float) -> None:
         folder = Path(name)
         took = {}
         for run, options in (("alone", []), ("refused", ["--refuse", "200", str(seconds)])):
-            with model_server(LATENCY, *options) as url:
+            with fake_server(LATENCY, *_oracle(), *options) as url:
                 started = time.perf_counter()
                 code = _command(url, folder, run).wait()
                 took[run] = time.perf_counter() - started
         same = _files(folder / "alone") == _files(folder / "refused")
     print("\n| refused for | seconds more than without | exit code | same files |\n| --- | --- | --- | --- |")
     print(f"| {seconds:.0f} s | {took['refused'] - took['alone']:.0f} | {code} | {same} |")
+
+
+def _oracle() -> tuple[str, ...]:
+    """A server that knows the labels of the example messages, always at the same address."""
+    return "--oracle", str(MESSAGES), "--port", str(_free_port())
 
 
 @cache
