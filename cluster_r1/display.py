@@ -123,7 +123,10 @@ def _cluster_table(result: ClusteringResult, width: int) -> Table:
     wording = {text.id: text.text for text in result.texts}
     typical = _typical(result, wording)
     for cluster in result.clusters:
-        example = _example(wording[typical[cluster.id]], "e.g. " if described else "")
+        if cluster.id in typical:
+            example = _example(wording[typical[cluster.id]], "e.g. " if described else "")
+        else:
+            example = Text("none of these texts", style="dim")
         shown = [Text(_description(cluster))] if _description(cluster) else []
         _add_row(table, result, len(cluster.members), Text(cluster.name), Group(*shown, example))
     if result.unassigned:

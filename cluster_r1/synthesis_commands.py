@@ -178,9 +178,10 @@ def _end(result: SynthesisResult) -> None:
     if result.complete:
         return
     reason = next(iter(result.rejected), "")
+    again = ", the same question again (novelty: {tasks_a_family: 5})" if reason == "duplicate" else ""
     worst = f" Most were rejected as {reason.replace('_', ' ')}." if reason else ""
     raise ShortfallError(
         f"{result.accepted} of {result.asked} tasks after {result.attempts} attempts.{worst} "
-        "rejected.jsonl has every reason. Remedies: another model, more corpora, lower bars (--config), "
-        "more --attempts"
+        f"rejected.jsonl has every reason. Remedies: another model, more corpora{again}, lower bars "
+        "(--config), more --attempts"
     )
