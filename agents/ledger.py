@@ -10,6 +10,9 @@ from cluster_r1.agents.models.messages import ChatAnswer
 from cluster_r1.errors import BudgetError
 from cluster_r1.types import Usage
 
+MOST_ANSWER_TOKENS = 16_384
+"""Of one answer, where a budget has to cover many calls that are under way together."""
+
 
 class Ledger:
     """Counts calls and tokens; refuses a call that the budget may not cover.

@@ -159,7 +159,7 @@ def assign(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Put new texts of a FILE into the clusters of a RUN, which stay as they are."""
-    from cluster_r1.claims import claim, release
+    from cluster_r1.claims import claim, keep_stopped_trace, release
     from cluster_r1.display import progress_line
     from cluster_r1.reading import read_texts
     from cluster_r1.result import ClusteringResult
@@ -173,6 +173,7 @@ def assign(
     stem = _slug(Path(file).stem if file != "-" else "stdin")
     folder = out or Path("out") / f"{stem}-by-{_slug(earlier.info.instruction)}"
     claim(folder, agent.assign_id(earlier, read.texts), overwrite=overwrite)
+    keep_stopped_trace(folder)
     try:
         with progress_line() as on_progress:
             result = agent.assign(

@@ -9,7 +9,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from cluster_r1.agents.clustering.proposer import ProposedCluster
-from cluster_r1.agents.ledger import Ledger
+from cluster_r1.agents.ledger import MOST_ANSWER_TOKENS, Ledger
 from cluster_r1.agents.reasoning_node import ReasoningNode
 from cluster_r1.errors import InputError
 from cluster_r1.graphs.clustering.distinct import distinct_texts, spread
@@ -24,8 +24,6 @@ from cluster_r1.graphs.corpus.state import Effort
 from cluster_r1.types import Cluster, Clustering, CorpusReading, KRange, Text, Usage
 
 Tell = Callable[[str, str], None]
-
-_MOST_ANSWER_TOKENS = 16_384  # of one answer, where a budget has to cover the calls under way together
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ async def cluster_corpus(
         instruction=asked.instruction,
         k=asked.k,
         node=node,
-        ledger=Ledger(asked.budget_tokens, most_answer_tokens=_MOST_ANSWER_TOKENS),
+        ledger=Ledger(asked.budget_tokens, most_answer_tokens=MOST_ANSWER_TOKENS),
         effort=asked.effort,
         seed=asked.seed,
         on_progress=tell,
@@ -129,7 +127,7 @@ async def assign_texts(
         done += read
         tell("assign", f"{done} of {len(distinct.ids)} texts read")
 
-    ledger = Ledger(budget_tokens, most_answer_tokens=_MOST_ANSWER_TOKENS)
+    ledger = Ledger(budget_tokens, most_answer_tokens=MOST_ANSWER_TOKENS)
     reader = Reader(node, instruction, [text.text for text in distinct.texts], ledger, count)
 
     async def read_all(_: Any) -> Read:

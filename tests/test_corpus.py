@@ -144,7 +144,7 @@ def test_a_batch_that_always_fails_leaves_its_texts_to_be_assigned(server: FakeO
     result = agent_of(server).cluster(texts, "by problem")
     assert_exact_cover(result)
     assert agreement(result) == 1.0
-    assert any("was not grouped" in note for note in result.notes)
+    assert any("batch 4: not grouped" in note for note in result.notes)
 
 
 def test_malformed_answers_cost_calls_and_no_texts(server: FakeOpenAI) -> None:

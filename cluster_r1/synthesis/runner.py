@@ -21,7 +21,7 @@ from langchain_core.runnables import RunnableConfig
 from cluster_r1 import __version__
 from cluster_r1.errors import RefusedError
 from cluster_r1.graphs.synthesis import OpenContext, graph, recursion_limit
-from cluster_r1.graphs.synthesis.accepted import AcceptedTasks, Signature
+from cluster_r1.graphs.synthesis.accepted import Signature
 from cluster_r1.graphs.synthesis.outcome import Outcome, Reason, Rejection, SynthesisEvent
 from cluster_r1.graphs.synthesis.slicing import SliceStore
 from cluster_r1.graphs.synthesis.state import Earlier, SynthesisOutput, WrittenSlice
@@ -83,11 +83,10 @@ class SynthesisRun:
         on_tally: Callable[[Tally], None] | None = None,
     ) -> None:
         assert context.store is not None
-        assert context.accepted is not None
         self.tally = Tally()
         self._context = context
         self._store: SliceStore = context.store
-        self._accepted: AcceptedTasks = context.accepted
+        self._accepted = context.accepted
         self._journal = journal
         self._at_once = at_once or context.settings.lookahead
         self._recorder = recorder

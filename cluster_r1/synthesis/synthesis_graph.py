@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cluster_r1 import __version__
-from cluster_r1.agents.ledger import Ledger
+from cluster_r1.agents.ledger import MOST_ANSWER_TOKENS, Ledger
 from cluster_r1.agents.models import event_loop
 from cluster_r1.agents.models.cache import ResponseCache, default_cache_path
 from cluster_r1.agents.models.opening import ModelOptions
@@ -34,7 +34,6 @@ from cluster_r1.types import Usage
 
 _ATTEMPTS_A_TASK = 20  # after which a run gives up, if it is not told otherwise
 _LEAST_ATTEMPTS = 60
-_MOST_ANSWER_TOKENS = 16_384  # of one answer, where a budget has to cover the calls under way together
 # Five minutes of an endpoint that refuses everything; short waits, so that none outlasts it by much.
 _PATIENCE = RetryPolicy(attempts=1000, longest_wait=8.0, patience=300.0)
 
@@ -259,7 +258,7 @@ class SynthesisGraph:
     ) -> SynthesisResult:
         tell_wait.set(listeners.on_wait)
         store = SliceStore(request.sources, self.config)
-        ledger = Ledger(self.budget_tokens, most_answer_tokens=_MOST_ANSWER_TOKENS)
+        ledger = Ledger(self.budget_tokens, most_answer_tokens=MOST_ANSWER_TOKENS)
         context = OpenContext(
             settings=self.config,
             panel=self._panel,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cluster_r1.agents.clustering.proposer import ProposedCluster
-from cluster_r1.graphs.corpus.places import NOWHERE, UNREAD, Places
+from cluster_r1.graphs.corpus.places import UNREAD, Places
 from cluster_r1.types import Assignment, Cluster, Clustering, Unassigned
 
 _UNREAD = "the budget was spent before this text was read"
@@ -51,7 +51,7 @@ def _assembled(
                 )
             )
         else:
-            otherwise = {NOWHERE: _NOWHERE, UNREAD: _UNREAD}[place]
+            otherwise = _UNREAD if place == UNREAD else _NOWHERE
             unassigned.append(Unassigned(text_id=ids[position], reason=why or otherwise))
     return Clustering(
         clusters=tuple(

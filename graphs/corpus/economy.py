@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from cluster_r1.types import Disagreement
-
-_Z = 1.96  # of a 95 % interval
 
 
 def unsure_positions(
@@ -31,18 +28,16 @@ def unsure_positions(
 def estimated_disagreement(differing: int, audited: int, by_classifier: int, texts: int) -> Disagreement:
     """The share of all texts that the model would place otherwise, from a random audit of the classifier's.
 
-    Wilson's interval (Journal of the American Statistical Association 22, 1927) of the audited texts, times
-    the share of the texts that the classifier has placed.
+    Wilson's 95 % interval (Journal of the American Statistical Association 22, 1927) of the audited texts,
+    times the share of the texts that stay where the classifier has placed them.
     """
+    share = by_classifier / texts
     if not audited:
-        return Disagreement(value=0.0, low=0.0, high=by_classifier / texts, audited=0)
-    share, rate = by_classifier / texts, differing / audited
-    scale = 1 + _Z**2 / audited
-    middle = (rate + _Z**2 / (2 * audited)) / scale
-    reach = _Z / scale * math.sqrt(rate * (1 - rate) / audited + _Z**2 / (4 * audited**2))
+        return Disagreement(value=0.0, low=0.0, high=share, audited=0)
+    interval = binomtest(differing, audited).proportion_ci(method="wilson")
     return Disagreement(
-        value=round(share * rate, 4),
-        low=round(share * max(0.0, middle - reach), 4),
-        high=round(share * min(1.0, middle + reach), 4),
+        value=round(share * differing / audited, 4),
+        low=round(share * interval.low, 4),
+        high=round(share * interval.high, 4),
         audited=audited,
     )

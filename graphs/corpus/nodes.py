@@ -31,6 +31,7 @@ _Runtime = Runtime[CorpusContext]
 _BATCH_ROUNDS = 0  # refinements of a batch: the reconciler looks at all of them together
 _MANY_NOWHERE = 0.05  # share of the texts that fit nowhere from which on new clusters are looked for
 _LEAST_NOWHERE = 10
+_NOWHERE_BATCH = -1  # the batch of texts that fit nowhere
 _LEAST_NEW = 3  # texts of a cluster that is added
 
 
@@ -47,7 +48,10 @@ async def plan(state: CorpusState, runtime: _Runtime) -> Command[Literal["cluste
 async def cluster_batch(state: BatchState, runtime: _Runtime) -> CorpusState:
     """Group one batch as the clustering graph does; a batch that fails leaves its texts to be assigned."""
     context, positions = runtime.context, state["positions"]
-    _tell(context, "cluster_batch", f"batch {state['batch'] + 1}: {len(positions)} texts")
+    called = (
+        "the texts that fit nowhere" if state["batch"] == _NOWHERE_BATCH else f"batch {state['batch'] + 1}"
+    )
+    _tell(context, "cluster_batch", f"{called}: {len(positions)} texts")
     texts = [Text(id=str(position), text=context.texts[position]) for position in positions]
     given: Any = {"texts": texts, "instruction": context.instruction, "k": None}
     inner = OpenContext(
@@ -64,7 +68,7 @@ async def cluster_batch(state: BatchState, runtime: _Runtime) -> CorpusState:
             context=inner,
         )
     except RefusedError as error:
-        return {"notes": [f"batch {state['batch'] + 1} was not grouped: {error}"]}
+        return {"notes": [f"{called}: not grouped ({error})"]}
     clustering = output["clustering"]
     reasons = {int(a.text_id): a.reason for a in clustering.assignments}
     found = [
@@ -78,7 +82,7 @@ async def cluster_batch(state: BatchState, runtime: _Runtime) -> CorpusState:
         for cluster in clustering.clusters
     ]
     if not found:
-        return {"notes": [f"batch {state['batch'] + 1} was not grouped: no usable answer"]}
+        return {"notes": [f"{called}: not grouped (no usable answer)"]}
     judged = [text for text in clustering.unassigned if text.reason != NOT_PLACED]  # the others are assigned
     if judged:
         outside = {int(text.text_id): text.reason for text in judged}
@@ -150,7 +154,9 @@ async def revise(state: CorpusState, runtime: _Runtime) -> Command[Literal["audi
     nowhere = _positions(places, NOWHERE)
     size = len(state["plan"].batches.batches[0])
     sample = np.random.default_rng([context.seed, 2]).permutation(nowhere)[:size]
-    grouped = await cluster_batch(BatchState(batch=-1, positions=tuple(map(int, np.sort(sample)))), runtime)
+    grouped = await cluster_batch(
+        BatchState(batch=_NOWHERE_BATCH, positions=tuple(map(int, np.sort(sample)))), runtime
+    )
     known = {plain_name(cluster.name) for cluster in state["taxonomy"]}
     new = [
         cluster
@@ -213,7 +219,8 @@ async def _classify(
     enter(places, read, state["taxonomy"])
     seen = places.by_model[audited]
     differing = int((said[seen] != places.cluster[audited][seen]).sum())
-    return estimated_disagreement(differing, int(seen.sum()), len(rest), len(context.texts))
+    stay = len(rest) - int(seen.sum())
+    return estimated_disagreement(differing, int(seen.sum()), stay, len(context.texts))
 
 
 def _trainable(labels: NDArray[np.int32]) -> NDArray[np.intp] | None:

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-UNREAD, NOWHERE = -2, -1
+NOWHERE = -1
+"""The model found that the text fits no cluster."""
+
+UNREAD = -2
+"""The text was not read yet."""
+
+FAILED = -3
+"""No answer placed the text: a dead letter, with its reason."""
 
 
 @dataclass
@@ -15,7 +22,7 @@ class Places:
     """Where each text stands: arrays of shape (n,), and reasons of those that the model read.
 
     Attributes:
-        cluster: position in the taxonomy, `NOWHERE` or `UNREAD`.
+        cluster: position in the taxonomy, or one of the above.
         confidence: in [0, 1]; NaN where there is none.
         by_model: whether the model placed it, rather than the classifier.
         reasons: by position.

@@ -17,7 +17,7 @@ from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.parsing import AnswerError
 from cluster_r1.agents.reasoning_node import ReasoningNode
 from cluster_r1.errors import BudgetError, InputError, RefusedError
-from cluster_r1.graphs.corpus.places import NOWHERE, Places
+from cluster_r1.graphs.corpus.places import FAILED, NOWHERE, Places
 from cluster_r1.types import NO_CLUSTER
 
 BATCH = 150  # texts that one answer places
@@ -142,6 +142,5 @@ def enter(places: Places, read: Read, taxonomy: Sequence[ProposedCluster]) -> No
         places.by_model[position] = True
         places.reasons[position] = placement.reason
     for position, why in read.failed.items():
-        places.cluster[position] = NOWHERE
-        places.by_model[position] = True
+        places.cluster[position] = FAILED
         places.reasons[position] = why

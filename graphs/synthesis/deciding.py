@@ -11,10 +11,9 @@ from cluster_r1.agents.synthesis.critic import Judgement
 from cluster_r1.agents.synthesis.draft import Draft
 from cluster_r1.errors import ClusterR1Error, RefusedError
 from cluster_r1.graphs.synthesis.accepted import Signature
-from cluster_r1.graphs.synthesis.opening import Desk
 from cluster_r1.graphs.synthesis.outcome import Fault, Reason, Rejection, Revision, Stage
 from cluster_r1.graphs.synthesis.screening import repetition_fault
-from cluster_r1.graphs.synthesis.state import SynthesisState
+from cluster_r1.graphs.synthesis.state import OpenContext, SynthesisState
 from cluster_r1.graphs.synthesis.telling import tell
 
 
@@ -26,7 +25,7 @@ def rejected(stage: Stage, reason: Reason, detail: str, update: SynthesisState) 
 
 def sent_back(
     state: SynthesisState,
-    desk: Desk,
+    context: OpenContext,
     stage: Stage,
     faults: Sequence[Fault],
     update: SynthesisState | None = None,
@@ -37,12 +36,12 @@ def sent_back(
     """
     updated: SynthesisState = update or {}
     hopeless = [fault for fault in faults if not fault.mendable]
-    if hopeless or state["slice"].domain or state["round"] >= desk.settings.critique.revisions:
+    if hopeless or state["slice"].domain or state["round"] >= context.settings.critique.revisions:
         worst = (hopeless or faults)[0]
         return rejected(stage, worst.reason, worst.detail, updated)
     findings = tuple(fault.detail for fault in faults)
     revision = Revision(stage=stage, instruction=state["draft"].instruction, findings=findings)
-    tell(desk, state, stage, "; ".join(findings), "revised")
+    tell(context, state, stage, "; ".join(findings), "revised")
     again: SynthesisState = {
         "round": state["round"] + 1,
         "findings": findings,
@@ -59,27 +58,27 @@ def reason_of(error: ClusterR1Error) -> Reason:
     return "refused" if isinstance(error, RefusedError) else "unusable_answer"
 
 
-def told(state: SynthesisState, desk: Desk) -> tuple[str, ...]:
+def told(state: SynthesisState, context: OpenContext) -> tuple[str, ...]:
     """Instructions that a new one must differ from: accepted ones, and all that were tried on the slice."""
-    known = desk.accepted.instructions(state["corpus"], state["visible"])
+    known = context.accepted.instructions(state["corpus"], state["visible"])
     return tuple(dict.fromkeys((*known, *state["tried"])))
 
 
-def taken_instructions(state: SynthesisState, desk: Desk) -> tuple[str, ...]:
+def taken_instructions(state: SynthesisState, context: OpenContext) -> tuple[str, ...]:
     """The accepted instructions on the corpus, as far as the attempt knows of them."""
-    known = desk.accepted.instructions(state["corpus"], state["visible"])
+    known = context.accepted.instructions(state["corpus"], state["visible"])
     return tuple(dict.fromkeys((*known, *(task.instruction for task in state["earlier"].values()))))
 
 
-def repetition(state: SynthesisState, desk: Desk) -> Fault | None:
+def repetition(state: SynthesisState, context: OpenContext) -> Fault | None:
     """Whether the draft repeats an accepted task: divides the same texts alike, or sounds alike."""
     draft = state["draft"]
     labels = {
         text.id: label.category for text, label in zip(state["members"], draft.labels, strict=True) if label
     }
-    if fault := repetition_fault(labels, state["earlier"], desk.settings.novelty.most_ami):
+    if fault := repetition_fault(labels, state["earlier"], context.settings.novelty.most_ami):
         return fault
-    refusal = desk.accepted.refusal(
+    refusal = context.accepted.refusal(
         state["corpus"],
         Signature.of(draft.instruction, draft.used),
         state["slice"].split,
@@ -122,7 +121,9 @@ def remarks(state: SynthesisState) -> tuple[str, ...]:
     return tuple(said)
 
 
-def same_task(judgement: Judgement, taken: Sequence[str], state: SynthesisState, desk: Desk) -> str | None:
+def same_task(
+    judgement: Judgement, taken: Sequence[str], state: SynthesisState, context: OpenContext
+) -> str | None:
     """The accepted task that the critic finds to ask for the same, if any."""
     if judgement.same_as is None:
         return None
@@ -130,10 +131,12 @@ def same_task(judgement: Judgement, taken: Sequence[str], state: SynthesisState,
     for task_id, task in state["earlier"].items():
         if task.instruction == instruction:
             return task_id
-    return desk.accepted.id_of(state["corpus"], instruction, state["visible"])
+    return context.accepted.id_of(state["corpus"], instruction, state["visible"])
 
 
-def objection(judgement: Judgement, same: str | None, state: SynthesisState, desk: Desk) -> Fault | None:
+def objection(
+    judgement: Judgement, same: str | None, state: SynthesisState, context: OpenContext
+) -> Fault | None:
     """What the critic's judgement comes to, if it is not acceptance.
 
     `same` is the task that the critic finds to ask for the same.
@@ -141,9 +144,9 @@ def objection(judgement: Judgement, same: str | None, state: SynthesisState, des
     if judgement.harmful or judgement.personal:
         detail = "harmful or degrading" if judgement.harmful else "gives away private persons"
         return Fault(reason="harmful", detail=f"the critic finds it {detail}", mendable=False)
-    if refusal := _refusal(same, state, desk):
+    if refusal := _refusal(same, state, context):
         return Fault(reason="duplicate", detail=refusal, mendable=False)
-    least = desk.settings.critique.least_rating
+    least = context.settings.critique.least_rating
     low = [f"{aspect} {rating} of 5" for aspect, rating in judgement.ratings.items() if rating < least]
     if judgement.verdict == "accept" and not low:
         return None
@@ -151,14 +154,14 @@ def objection(judgement: Judgement, same: str | None, state: SynthesisState, des
     return Fault(reason="critic", detail=detail, mendable=judgement.verdict != "reject")
 
 
-def _refusal(same: str | None, state: SynthesisState, desk: Desk) -> str | None:
+def _refusal(same: str | None, state: SynthesisState, context: OpenContext) -> str | None:
     """Why one more task that asks for the same as an accepted one may not be accepted."""
     if same is None:
         return None
     if same in state["earlier"]:
         return f"asks for the same as {same}"
     draft = state["draft"]
-    return desk.accepted.refusal(
+    return context.accepted.refusal(
         state["corpus"],
         Signature.of(draft.instruction, draft.used),
         state["slice"].split,

@@ -34,7 +34,7 @@ from cluster_r1.graphs.synthesis.deciding import (
     triviality,
 )
 from cluster_r1.graphs.synthesis.distilling import judge_answer
-from cluster_r1.graphs.synthesis.opening import DEFAULT_CORPUS, Desk, desk_of
+from cluster_r1.graphs.synthesis.opening import DEFAULT_CORPUS, opened, store_of
 from cluster_r1.graphs.synthesis.outcome import Need, Trace
 from cluster_r1.graphs.synthesis.recording import accepted_outcome, rejected_outcome
 from cluster_r1.graphs.synthesis.screening import (
@@ -43,7 +43,7 @@ from cluster_r1.graphs.synthesis.screening import (
     leakage_fault,
     partition_fault,
 )
-from cluster_r1.graphs.synthesis.state import SynthesisContext, SynthesisState
+from cluster_r1.graphs.synthesis.state import OpenContext, SynthesisContext, SynthesisState
 from cluster_r1.graphs.synthesis.telling import tell
 from cluster_r1.graphs.synthesis.voting import verify_labels
 from cluster_r1.graphs.synthesis.writing import write_slice
@@ -55,15 +55,15 @@ _KEPT_WHEN_TOO_MANY = 0.75  # share of the texts that are tried again when all d
 
 async def sample(state: SynthesisState, runtime: _Runtime) -> Command[Literal["generate", "dead_letter"]]:
     """Draw the slice that the attempt is about."""
-    desk = await desk_of(runtime)
-    store = desk.store(state)
+    context = await opened(runtime)
+    store = store_of(context, state)
     wanted = store.slice(state.get("corpus", DEFAULT_CORPUS), state.get("number", 0))
     begun: SynthesisState = {
         "slice": wanted,
         "corpus": wanted.source,
         "number": wanted.number,
         "attempt": state.get("attempt", 0),
-        "visible": state.get("visible", len(desk.accepted)),
+        "visible": state.get("visible", len(context.accepted)),
         "tried": state.get("tried", ()),
         "earlier": state.get("earlier", {}),
         "written": state.get("written"),
@@ -72,10 +72,10 @@ async def sample(state: SynthesisState, runtime: _Runtime) -> Command[Literal["g
         "revisions": [],
         "need": {},
     }
-    tell(desk, begun, "sample", f"{wanted.size} texts of {wanted.source}")
+    tell(context, begun, "sample", f"{wanted.size} texts of {wanted.source}")
     if wanted.domain:
         return Command(goto="generate", update=begun)
-    fitted = _fit(wanted.texts, desk.context_tokens, least=2 * desk.settings.k[0])
+    fitted = _fit(wanted.texts, context.context_tokens, least=2 * context.settings.k[0])
     if fitted is None:
         return rejected("sample", "too_long", "the texts do not fit the models' context", begun)
     begun |= {"members": fitted[0], "shown": fitted[1]}
@@ -84,23 +84,23 @@ async def sample(state: SynthesisState, runtime: _Runtime) -> Command[Literal["g
 
 async def generate(state: SynthesisState, runtime: _Runtime) -> Command[Literal["screen", "dead_letter"]]:
     """Have a draft made of the slice: its texts labelled, or texts written for labels."""
-    desk = await desk_of(runtime)
-    tell(desk, state, "generate", "again" if state["round"] else state["slice"].angles[state["attempt"]])
+    context = await opened(runtime)
+    tell(context, state, "generate", "again" if state["round"] else state["slice"].angles[state["attempt"]])
     if state["slice"].domain:
-        return await _generate_written(state, desk)
+        return await _generate_written(state, context)
     wanted, attempt = state["slice"], state["attempt"]
-    ledger = RoleLedger(desk.context.ledger)
+    ledger = RoleLedger(context.ledger)
     given = GeneratorInput(
         texts=state["shown"],
         form=wanted.forms[attempt],
         angle=wanted.angles[attempt],
         k=wanted.k,
-        asked=told(state, desk),
+        asked=told(state, context),
         previous=state["draft"] if state["round"] else None,
         findings=state["findings"],
     )
     try:
-        draft = await desk.panel.generator.ask(
+        draft = await context.panel.generator.ask(
             Generator(), given, texts=len(given.texts), round=state["round"], ledger=ledger
         )
     except UNUSABLE as error:
@@ -112,32 +112,32 @@ async def screen(
     state: SynthesisState, runtime: _Runtime
 ) -> Command[Literal["verify", "generate", "dead_letter"]]:
     """Look for what a program can find before anybody is paid to read the draft."""
-    desk = await desk_of(runtime)
-    draft, shown, bars = state["draft"], state["shown"], desk.settings.screen
-    if fault := partition_fault(draft, desk.settings.k, bars.most_share):
-        return sent_back(state, desk, "screen", [fault])
+    context = await opened(runtime)
+    draft, shown, bars = state["draft"], state["shown"], context.settings.screen
+    if fault := partition_fault(draft, context.settings.k, bars.most_share):
+        return sent_back(state, context, "screen", [fault])
     found = [leakage_fault(draft, shown, bars.most_leakage)]
     if not state["slice"].domain:  # there, labels were there before the texts
         found.append(evidence_fault(draft, shown, bars.least_evidence))
-    found.append(repetition(state, desk))
+    found.append(repetition(state, context))
     if faults := [fault for fault in found if fault]:
-        return sent_back(state, desk, "screen", faults)
+        return sent_back(state, context, "screen", faults)
     ami = embedding_ami(draft, shown)
     update: SynthesisState = {"embedding_ami": round(ami, 4)}
     if fault := triviality(ami, bars.most_embedding_ami):
-        return sent_back(state, desk, "screen", [fault], update)
+        return sent_back(state, context, "screen", [fault], update)
     return Command(goto="verify", update=update)
 
 
 async def verify(state: SynthesisState, runtime: _Runtime) -> Command[Literal["critique", "dead_letter"]]:
     """Have the texts grouped blind, several times, and drop those on which readers differ from the draft."""
-    desk = await desk_of(runtime)
-    bars, draft = desk.settings.verify, state["draft"]
-    tell(desk, state, "verify", f"{bars.samples} blind readings")
-    ledger = RoleLedger(desk.context.ledger)
+    context = await opened(runtime)
+    bars, draft = context.settings.verify, state["draft"]
+    tell(context, state, "verify", f"{bars.samples} blind readings")
+    ledger = RoleLedger(context.ledger)
     given = VerifierInput(instruction=draft.instruction, texts=state["shown"])
     readings, error = await all_of(
-        desk.panel.verifier.ask_often(
+        context.panel.verifier.ask_often(
             Verifier(),
             given,
             texts=len(given.texts),
@@ -161,7 +161,7 @@ async def verify(state: SynthesisState, runtime: _Runtime) -> Command[Literal["c
         said = f"{dropped} of {labelled} texts are read otherwise by blind readers"
         return rejected("verify", "ambiguous", said, update)
     if fault := partition_fault(
-        restricted(draft, found.kept), desk.settings.k, desk.settings.screen.most_share
+        restricted(draft, found.kept), context.settings.k, context.settings.screen.most_share
     ):
         said = f"without the {dropped} contested texts, {fault.detail}"
         return rejected("verify", "ambiguous", said, update)
@@ -172,12 +172,12 @@ async def critique(
     state: SynthesisState, runtime: _Runtime
 ) -> Command[Literal["distill", "generate", "dead_letter"]]:
     """Have the draft judged: accept it, send it back with findings, or reject it."""
-    desk = await desk_of(runtime)
-    tell(desk, state, "critique", "judging")
+    context = await opened(runtime)
+    tell(context, state, "critique", "judging")
     kept = kept_places(state)
     draft = restricted(state["draft"], kept)
-    ledger = RoleLedger(desk.context.ledger)
-    taken = taken_instructions(state, desk)
+    ledger = RoleLedger(context.ledger)
+    taken = taken_instructions(state, context)
     given = CriticInput(
         instruction=draft.instruction,
         criterion=draft.criterion,
@@ -191,33 +191,33 @@ async def critique(
         remarks=remarks(state),
     )
     try:
-        judgement = await desk.panel.critic.ask(
+        judgement = await context.panel.critic.ask(
             TaskCritic(), given, texts=len(kept), round=state["round"], ledger=ledger
         )
     except UNUSABLE as error:
         return rejected("critique", reason_of(error), str(error), {"need": {"critic": ledger.need}})
-    same = same_task(judgement, taken, state, desk)
+    same = same_task(judgement, taken, state, context)
     update: SynthesisState = {"judgement": judgement, "same_as": same, "need": {"critic": ledger.need}}
-    if fault := objection(judgement, same, state, desk):
-        return sent_back(state, desk, "critique", [fault], update)
+    if fault := objection(judgement, same, state, context):
+        return sent_back(state, context, "critique", [fault], update)
     return Command(goto="distill", update=update)
 
 
 async def distill(state: SynthesisState, runtime: _Runtime) -> Command[Literal["write", "dead_letter"]]:
     """Have the teacher do the task several times, and keep the answers that may be learnt from."""
-    desk = await desk_of(runtime)
-    bars, draft, kept = desk.settings.distill, state["draft"], kept_places(state)
-    tell(desk, state, "distill", f"{bars.samples} answers of the teacher")
+    context = await opened(runtime)
+    bars, draft, kept = context.settings.distill, state["draft"], kept_places(state)
+    tell(context, state, "distill", f"{bars.samples} answers of the teacher")
     texts = [state["members"][place].text for place in kept]
     try:
-        shown = fit_texts(texts, draft.instruction, desk.context_tokens).shown
+        shown = fit_texts(texts, draft.instruction, context.context_tokens).shown
     except InputError as error:
         return rejected("distill", "too_long", str(error), {})
     given = ProposerInput(instruction=draft.instruction, texts=shown)
     reference = [label.category for place in kept if (label := draft.labels[place]) is not None]
-    ledger = RoleLedger(desk.context.ledger)
+    ledger = RoleLedger(context.ledger)
     answers, failure = await all_of(
-        desk.panel.teacher.sample(Teacher(), given, texts=len(shown), ledger=ledger, samples=bars.samples)
+        context.panel.teacher.sample(Teacher(), given, texts=len(shown), ledger=ledger, samples=bars.samples)
     )
     if failure is not None and not any(answers):
         return rejected("distill", reason_of(failure), str(failure), {"need": {"teacher": ledger.need}})
@@ -240,28 +240,30 @@ async def distill(state: SynthesisState, runtime: _Runtime) -> Command[Literal["
 
 async def write(state: SynthesisState, runtime: _Runtime) -> SynthesisState:
     """Put the accepted task together."""
-    desk = await desk_of(runtime)
-    outcome = accepted_outcome(state, desk.panel.specs)
+    context = await opened(runtime)
+    outcome = accepted_outcome(state, context.panel.specs)
     assert outcome.task is not None
     said = f"{len(outcome.task.texts)} texts in {outcome.task.k} clusters, {len(outcome.traces)} traces"
-    tell(desk, state, "write", said, "accepted")
+    tell(context, state, "write", said, "accepted")
     return {"outcome": outcome}
 
 
 async def dead_letter(state: SynthesisState, runtime: _Runtime) -> SynthesisState:
     """Keep the reason."""
-    desk = await desk_of(runtime)
+    context = await opened(runtime)
     rejection = state["rejection"]
-    tell(desk, state, rejection.stage, f"{rejection.reason}: {rejection.detail}", "rejected")
+    tell(context, state, rejection.stage, f"{rejection.reason}: {rejection.detail}", "rejected")
     return {"outcome": rejected_outcome(state)}
 
 
-async def _generate_written(state: SynthesisState, desk: Desk) -> Command[Literal["screen", "dead_letter"]]:
+async def _generate_written(
+    state: SynthesisState, context: OpenContext
+) -> Command[Literal["screen", "dead_letter"]]:
     """The reverse way: the first attempt of a slice has the texts written, each asks for another property."""
     written = state["written"]
     need: dict[str, Need] = {}
     if written is None:
-        written, need, error = await write_slice(state, desk)
+        written, need, error = await write_slice(state, context)
         if written is None:
             assert error is not None
             return rejected("generate", reason_of(error), str(error), {"need": need})
@@ -270,7 +272,7 @@ async def _generate_written(state: SynthesisState, desk: Desk) -> Command[Litera
     if attempt >= len(written.properties):
         said = f"the designer gave {len(written.properties)} properties only"
         return rejected("generate", "unusable_answer", said, update)
-    fitted = _fit(written.texts, desk.context_tokens, least=len(written.texts))
+    fitted = _fit(written.texts, context.context_tokens, least=len(written.texts))
     if fitted is None:
         return rejected("generate", "too_long", "the written texts do not fit the models' context", update)
     asked = written.properties[attempt]

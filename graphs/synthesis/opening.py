@@ -23,56 +23,36 @@ from cluster_r1.graphs.synthesis.state import OpenContext, SynthesisContext, Syn
 DEFAULT_CORPUS = "texts"
 
 
-class Desk:
-    """All that a node needs besides the state.
-
-    Attributes:
-        panel: who plays the roles.
-        settings: sizes and bars.
-        context: as it was given, or opened.
-    """
-
-    def __init__(self, context: OpenContext, panel: Panel) -> None:
-        self.context = context
-        self.panel = panel
-        self.settings = context.settings
-        self.accepted = context.accepted or AcceptedTasks(context.settings.novelty)
-
-    @property
-    def context_tokens(self) -> int:
-        """What texts are shortened for: the configuration's context, or a model's that is smaller."""
-        return min(self.settings.context_tokens, self.panel.context_tokens)
-
-    def store(self, state: SynthesisState) -> SliceStore:
-        """Where the slice comes from: the context's store, else the texts or the domain of the input.
-
-        Raises:
-            InputError: there is none of them.
-        """
-        if self.context.store is not None:
-            return self.context.store
-        name = state.get("corpus", DEFAULT_CORPUS)
-        if domain := state.get("domain", ""):
-            return SliceStore([Source(name=name, domain=domain)], self.settings)
-        texts = tuple(read_text(item, number) for number, item in enumerate(state.get("texts", []), 1))
-        if not texts:
-            raise InputError("there are neither texts nor a domain to make a task of")
-        return SliceStore([Source(name=name, texts=texts)], self.settings)
-
-
-async def desk_of(runtime: Runtime[SynthesisContext]) -> Desk:
-    """What the nodes of this run work with.
+async def opened(runtime: Runtime[SynthesisContext]) -> OpenContext:
+    """The context that the nodes of this run work with.
 
     Raises:
         InputError: a model or a value of the configuration cannot be used.
         ModelError: a server cannot be reached.
     """
     given = runtime.context or SynthesisContext()
-    if isinstance(given, OpenContext) and given.panel is not None:
-        return Desk(given, given.panel)
-    named = json.dumps([given.model, given.models], sort_keys=True)
-    panel = await asyncio.to_thread(_open, named)
-    return Desk(OpenContext(given.model, given.models, given.config, settings=_read(given.config)), panel)
+    if isinstance(given, OpenContext):
+        return given
+    settings = _read(given.config)
+    panel = await asyncio.to_thread(_open, json.dumps([given.model, given.models], sort_keys=True))
+    return OpenContext(settings=settings, panel=panel, accepted=AcceptedTasks(settings.novelty))
+
+
+def store_of(context: OpenContext, state: SynthesisState) -> SliceStore:
+    """Where the slice comes from: the context's store, else the texts or the domain of the input.
+
+    Raises:
+        InputError: there is none of them.
+    """
+    if context.store is not None:
+        return context.store
+    name = state.get("corpus", DEFAULT_CORPUS)
+    if domain := state.get("domain", ""):
+        return SliceStore([Source(name=name, domain=domain)], context.settings)
+    texts = tuple(read_text(item, number) for number, item in enumerate(state.get("texts", []), 1))
+    if not texts:
+        raise InputError("there are neither texts nor a domain to make a task of")
+    return SliceStore([Source(name=name, texts=texts)], context.settings)
 
 
 def _read(config: dict[str, Any]) -> SynthesisConfig:

@@ -70,18 +70,9 @@ class SynthesisOutput(TypedDict):
     written: WrittenSlice | None
 
 
-class SynthesisState(TypedDict, total=False):
+class SynthesisState(SynthesisInput, total=False):
     """Everything between START and END. `shown` are the slice's texts as prompts show them."""
 
-    texts: list[Any]
-    domain: str
-    corpus: str
-    number: int
-    attempt: int
-    visible: int
-    tried: tuple[str, ...]
-    earlier: dict[str, Earlier]
-    written: WrittenSlice | None
     slice: Slice
     members: tuple[Text, ...]
     shown: tuple[str, ...]
@@ -115,22 +106,27 @@ class SynthesisContext:
     config: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class OpenContext(SynthesisContext):
-    """A context whose models are open, and that knows the corpora and what was accepted.
+    """A context whose models are open, and that knows what was accepted.
 
     Attributes:
         settings: the configuration, read.
         panel: who plays the roles.
-        store: where slices come from.
         accepted: what new tasks must differ from.
+        store: where slices come from; None where each attempt brings its own texts.
         ledger: of the run.
         on_event: is told what happens.
     """
 
-    settings: SynthesisConfig = field(default_factory=SynthesisConfig)
-    panel: Panel | None = None
+    settings: SynthesisConfig
+    panel: Panel
+    accepted: AcceptedTasks
     store: SliceStore | None = None
-    accepted: AcceptedTasks | None = None
     ledger: Ledger = field(default_factory=Ledger)
     on_event: Callable[[SynthesisEvent], None] | None = None
+
+    @property
+    def context_tokens(self) -> int:
+        """What texts are shortened for: the configuration's context, or a model's that is smaller."""
+        return min(self.settings.context_tokens, self.panel.context_tokens)

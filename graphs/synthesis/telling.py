@@ -6,19 +6,20 @@ from typing import Literal
 
 from langgraph.config import get_stream_writer
 
-from cluster_r1.graphs.synthesis.opening import Desk
 from cluster_r1.graphs.synthesis.outcome import Stage, SynthesisEvent
-from cluster_r1.graphs.synthesis.state import SynthesisState
+from cluster_r1.graphs.synthesis.state import OpenContext, SynthesisState
 
 Kind = Literal["stage", "revised", "rejected", "accepted"]
 
 
-def tell(desk: Desk, state: SynthesisState, stage: Stage, message: str, kind: Kind = "stage") -> None:
+def tell(
+    context: OpenContext, state: SynthesisState, stage: Stage, message: str, kind: Kind = "stage"
+) -> None:
     """Tell the run, and the graph's stream."""
     event = SynthesisEvent(kind=kind, task_id=id_of(state), stage=stage, message=message)
     get_stream_writer()(event.model_dump())
-    if desk.context.on_event is not None:
-        desk.context.on_event(event)
+    if context.on_event is not None:
+        context.on_event(event)
 
 
 def id_of(state: SynthesisState) -> str:

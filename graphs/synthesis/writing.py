@@ -13,10 +13,9 @@ from cluster_r1.errors import RefusedError
 from cluster_r1.graphs.synthesis.accounts import RoleLedger
 from cluster_r1.graphs.synthesis.calls import UNUSABLE, all_of
 from cluster_r1.graphs.synthesis.deciding import told
-from cluster_r1.graphs.synthesis.opening import Desk
 from cluster_r1.graphs.synthesis.outcome import Need
 from cluster_r1.graphs.synthesis.slicing import Slice, random_of
-from cluster_r1.graphs.synthesis.state import SynthesisState, WrittenSlice
+from cluster_r1.graphs.synthesis.state import OpenContext, SynthesisState, WrittenSlice
 from cluster_r1.types import Text
 
 _BATCH = 10  # texts that are ordered in one call: more, and they begin to resemble each other
@@ -24,7 +23,7 @@ _LEAST_SIZE = 2  # texts of a written cluster
 
 
 async def write_slice(
-    state: SynthesisState, desk: Desk
+    state: SynthesisState, context: OpenContext
 ) -> tuple[WrittenSlice | None, dict[str, Need], AnswerError | RefusedError | None]:
     """Properties by the designer, values by chance, texts by the writer.
 
@@ -33,20 +32,20 @@ async def write_slice(
         The last failure.
     """
     wanted = state["slice"]
-    designing, writing = RoleLedger(desk.context.ledger), RoleLedger(desk.context.ledger)
-    node = desk.panel.generator
+    designing, writing = RoleLedger(context.ledger), RoleLedger(context.ledger)
+    node = context.panel.generator
     given = DesignerInput(
         domain=wanted.domain,
         form=wanted.forms[0],
         angles=wanted.angles,
         k=wanted.k,
-        asked=told(state, desk),
+        asked=told(state, context),
     )
     try:
         design = await node.ask(Designer(), given, texts=len(wanted.angles), round=0, ledger=designing)
     except UNUSABLE as error:
         return None, {"designer": designing.need}, error
-    labels = _draw_labels(design, wanted, desk.settings.skew, desk.settings.seed)
+    labels = _draw_labels(design, wanted, context.settings.skew, context.settings.seed)
     batches = _orders(wanted.domain, design.properties, labels, wanted.size)
     written, failure = await all_of(
         # Batches with equal orders are different samples, or they would be the same texts.
