@@ -216,6 +216,8 @@ class ClusteringResult:
             InputError: the folder holds no finished run, or one of a newer version.
         """
         folder = Path(folder)
+        if not (folder / RUN).is_file():
+            raise InputError(f"{folder} holds no finished run: there is no {RUN}. Name the folder of one")
         run = read_json(folder / RUN)
         written = run.get("format") if isinstance(run, dict) else None
         if not isinstance(written, int):

@@ -152,7 +152,7 @@ def test_assign_puts_new_texts_into_the_clusters_of_a_run(server: FakeOpenAI, tm
     assert server.roles_asked()[-1] == "assigner"
     none = run("assign", "nowhere", "new.txt", cwd=tmp_path)
     assert none.returncode == 2
-    assert "nowhere" in none.stderr
+    assert "nowhere holds no finished run" in none.stderr
 
 
 def test_a_killed_run_goes_on_where_it_was(server: FakeOpenAI, tmp_path: Path) -> None:

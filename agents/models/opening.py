@@ -81,7 +81,8 @@ def _hosted(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | None)
     key_name = _KEYS.get(spec.provider)
     if key_name and not os.environ.get(key_name):
         raise MissingKeyError(
-            f"{spec} needs the environment variable {key_name}. Set it, or use the model embedding"
+            f"{spec} needs the environment variable {key_name}. Set it, or name "
+            "another model: `cluster-r1 models` lists them"
         )
     is_openai = spec.provider == "openai"
     if is_openai:
