@@ -22,7 +22,7 @@ from cluster_r1.agents.models.reasoning_chat_model import ReasoningChatModel, re
 from cluster_r1.agents.models.static_embedder import count_tokens
 from cluster_r1.agents.parsing import AnswerError
 from cluster_r1.agents.role import Answered, Given, Role
-from cluster_r1.errors import BudgetError, ModelError
+from cluster_r1.errors import ModelError
 from cluster_r1.prompts import Message
 
 ALL_ROLES = frozenset({"proposer", "assigner", "critic", "refiner"})
@@ -197,21 +197,19 @@ class LanguageModelNode:
                 raise
             assert isinstance(message, AIMessage)
             answer = read_message(message)
-            if ledger.budget_tokens is not None:
+            if ledger.limited or ledger.price is not None:
                 answer = _with_usage(answer, request)
+            too_few = ledger.cut_short(most_tokens, role.name) if answer.truncated else None
             ledger.record(answer)
-            if answer.truncated and ledger.cut_short(most_tokens):
-                raise BudgetError(
-                    f"the budget left the {role.name} {most_tokens} tokens, too few for its answer. Finished "
-                    "calls are kept: run again with a larger budget (--budget-tokens, budget_tokens=)"
-                )
+            if too_few is not None:
+                raise too_few
             return answer
 
     async def _held(
         self, request: ChatRequest, role: Role[Given, Answered], texts: int, ledger: Ledger
     ) -> AbstractAsyncContextManager[int | None]:
         """What the budget sets aside for the call; an answer in the cache costs nothing."""
-        if ledger.budget_tokens is None or await self._model.stored_answer(request) is not None:
+        if not ledger.limited or await self._model.stored_answer(request) is not None:
             return nullcontext()
         return ledger.hold(_prompt_tokens(request), role.tokens_per_text * texts, role.name)
 

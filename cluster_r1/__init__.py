@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cluster_r1.agent import ClusteringAgent, Progress
+    from cluster_r1.agent import ClusteringAgent
+    from cluster_r1.edits import Edit
     from cluster_r1.errors import BudgetError, ClusterR1Error, InputError, ModelError
     from cluster_r1.estimate import Estimate
     from cluster_r1.estimator import InstructionClusterer
@@ -29,11 +30,13 @@ __all__ = [
     "Clustering",
     "ClusteringAgent",
     "ClusteringResult",
+    "Edit",
     "Estimate",
     "InputError",
     "InstructionClusterer",
     "KRange",
     "ModelError",
+    "Price",
     "Progress",
     "SynthesisConfig",
     "SynthesisGraph",
@@ -53,7 +56,9 @@ except PackageNotFoundError:  # run from a folder that was never installed
 _HOME = {
     "ClusteringAgent": "agent",
     "Estimate": "estimate",
-    "Progress": "agent",
+    "Edit": "edits",
+    "Price": "price",
+    "Progress": "grouping",
     "InstructionClusterer": "estimator",
     "ClusteringResult": "result",
     "SynthesisConfig": "graphs.synthesis.config",

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
 import os
-import platform
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -27,46 +22,28 @@ from cluster_r1.agents.models.retries import RetryPolicy
 from cluster_r1.agents.opening import open_node
 from cluster_r1.agents.reasoning_node import ReasoningNode
 from cluster_r1.columns import without_surrogates
-from cluster_r1.corpus_runs import CorpusRequest, assign_texts, cluster_corpus, refuse_to_assign
+from cluster_r1.edits import Edit, division
 from cluster_r1.errors import InputError
 from cluster_r1.estimate import Estimate, estimate_corpus, estimate_run
-from cluster_r1.graphs.clustering import OpenContext, graph, recursion_limit
-from cluster_r1.graphs.clustering.state import DEFAULT_ROUNDS, ClusteringOutput
+from cluster_r1.graphs.clustering import recursion_limit
+from cluster_r1.graphs.clustering.state import DEFAULT_ROUNDS
 from cluster_r1.graphs.corpus.planning import needs_batches
 from cluster_r1.graphs.corpus.state import Effort
 from cluster_r1.graphs.tracing import TraceRecorder, seconds_by_name
+from cluster_r1.grouping import Grouping, Progress, Settings, Stage, stage_teller
+from cluster_r1.growth import changes, grown, with_own_ids
+from cluster_r1.later_texts import Assigned, Earlier, LaterRequest, assign_texts, refuse_to_assign
+from cluster_r1.price import Price
 from cluster_r1.python_input import texts_from_python
 from cluster_r1.result import ClusteringResult, RunInfo
-from cluster_r1.types import CorpusReading, KRange, Text
+from cluster_r1.run_ids import digest_of, run_id_of, versions
+from cluster_r1.types import KRange, Text
 
 K = int | str | Sequence[int] | KRange | None
-Stage = Literal[
-    "propose",
-    "check",
-    "critique",
-    "refine",
-    "plan",
-    "cluster_batch",
-    "reconcile",
-    "assign",
-    "audit",
-    "revise",
-    "finalize",
-]
 
 _log = logging.getLogger(__name__)
 
 _NODES = get_args(Stage)
-_PACKAGES = ("langgraph", "langchain", "langchain-openai", "openai", "pydantic", "scikit-learn", "numpy")
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What the graph begins to do now."""
-
-    stage: Stage
-    message: str
-    round: int
 
 
 class ClusteringAgent:
@@ -84,6 +61,14 @@ class ClusteringAgent:
         concurrency: calls under way at once, over all runs of this agent.
         effort: how a corpus is read that fits no single context: `thorough` has the model read every text,
             `economy` a sample, from which a classifier learns; None takes the latter above 2,000 texts.
+        consensus: how many passes are made over the texts, each in another order; of several, the result is
+            what they have in common, a text's confidence is how far they agree about it, and
+            `result.info.stability` says how alike they are.
+        budget_usd: the most US dollars a run may spend, at this price.
+        price: USD per million tokens as `"input/output"` or `"input/output/cached input"`, e.g. `"0.25/2"`;
+            without it, what a run costs is not known.
+        requests_per_minute: calls that are begun in a minute at most, over all agents at the same endpoint.
+        tokens_per_minute: of prompts and answers, likewise.
         cache: where answers are kept; None for `$CLUSTER_R1_CACHE` or the user's cache folder, False for
             nowhere.
         retries: how stubbornly failed calls are repeated.
@@ -105,6 +90,11 @@ class ClusteringAgent:
         timeout: float = 600.0,
         concurrency: int = 64,
         effort: Effort | None = None,
+        consensus: int = 1,
+        budget_usd: float | None = None,
+        price: Price | str | None = None,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
         cache: Path | str | Literal[False] | None = None,
         retries: RetryPolicy | None = None,
     ) -> None:
@@ -114,10 +104,18 @@ class ClusteringAgent:
             raise InputError(f"the budget is {budget_tokens} tokens: give 1 or more")
         if concurrency < 1:
             raise InputError(f"concurrency is {concurrency}: give 1 or more")
-        self.rounds = rounds
-        self.budget_tokens = budget_tokens
-        self.seed = seed
-        self.effort = effort
+        if consensus < 1:
+            raise InputError(f"consensus is {consensus}: give the number of passes, 1 or more")
+        self.settings = Settings(
+            rounds=rounds,
+            seed=seed,
+            effort=effort,
+            consensus=consensus,
+            budget_tokens=budget_tokens,
+            budget_usd=budget_usd,
+            price=Price.parse(price) if isinstance(price, str) else price,
+        )
+        self.settings.ledger(many_calls=False)  # refuses a budget that cannot be kept
         if isinstance(model, str):
             options = ModelOptions(
                 temperature=temperature,
@@ -125,6 +123,8 @@ class ClusteringAgent:
                 timeout=timeout,
                 concurrency=concurrency,
                 retries=retries or RetryPolicy(),
+                requests_per_minute=requests_per_minute,
+                tokens_per_minute=tokens_per_minute,
             )
             store = None if cache is False else ResponseCache(Path(cache) if cache else default_cache_path())
             self._node = open_node(model, options, store, sample=seed)
@@ -243,58 +243,143 @@ class ClusteringAgent:
             InputError: the run or the texts cannot be used; nothing was spent.
             ModelError: the model is gone; finished calls are kept.
         """
-        earlier = run if isinstance(run, ClusteringResult) else ClusteringResult.load(run)
         return event_loop.run(
-            self._assign(earlier, texts, text_column, id_column, on_progress, trace_path, source)
+            self._later(run, texts, text_column, id_column, on_progress, trace_path, source, may_add=False)
         )
 
-    async def _assign(
+    def update(
         self,
-        earlier: ClusteringResult,
+        run: ClusteringResult | Path | str,
+        texts: Any,
+        *,
+        text_column: str | None = None,
+        id_column: str | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        trace_path: Path | None = None,
+        source: str = "",
+    ) -> ClusteringResult:
+        """Add new texts to an earlier run: its clusters keep their ids and names, new ones may appear.
+
+        What the earlier run has placed stays where it is. New texts that fit nowhere are grouped together
+        with those that it put nowhere, and what is found is added.
+
+        Args:
+            run: a result, or the folder it was saved in.
+            texts: as for `cluster`. Ids that only number the texts go on where those of the run end.
+            text_column: likewise.
+            id_column: likewise.
+            on_progress: likewise.
+            trace_path: likewise.
+            source: likewise.
+
+        Returns:
+            All texts, those of the run first; `result.info.changes` says what is new.
+
+        Raises:
+            InputError: the run or the texts cannot be used; nothing was spent.
+            ModelError: the model is gone; finished calls are kept.
+        """
+        return event_loop.run(
+            self._later(run, texts, text_column, id_column, on_progress, trace_path, source, may_add=True)
+        )
+
+    def divide(
+        self,
+        run: ClusteringResult | Path | str,
+        cluster: str,
+        k: K = None,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> tuple[Edit, ...]:
+        """Edits that divide a cluster as the model groups its texts by the instruction of the run.
+
+        The largest part keeps the cluster's id. Carry them out with `ClusteringResult.edit`.
+
+        Args:
+            run: a result, or the folder it was saved in.
+            cluster: its id or name.
+            k: into how many, as for `cluster`.
+            on_progress: likewise.
+
+        Raises:
+            InputError: there is no such cluster, or the model finds that it is one.
+            ModelError, BudgetError: as for `cluster`.
+        """
+        earlier = run if isinstance(run, ClusteringResult) else ClusteringResult.load(run)
+        whole = earlier.cluster_named(cluster)
+        inside = set(whole.members)
+        texts = [text for text in earlier.texts if text.id in inside]
+        parts = self.cluster(texts, earlier.info.instruction, k, on_progress=on_progress).clusters
+        if len(parts) < 2:
+            raise InputError(
+                f"the model finds one thing in {whole.name!r}. Say into how many to divide it (k)"
+            )
+        return division(whole, parts)
+
+    async def _later(
+        self,
+        run: ClusteringResult | Path | str,
         data: Any,
         text_column: str | None,
         id_column: str | None,
         on_progress: Callable[[Progress], None] | None,
         trace_path: Path | None,
         source: str,
+        *,
+        may_add: bool,
     ) -> ClusteringResult:
-        refuse_to_assign(earlier.clustering, self._node)
         started = time.perf_counter()
+        earlier = run if isinstance(run, ClusteringResult) else ClusteringResult.load(run)
+        refuse_to_assign(earlier.clustering, self._node)
         texts, index = texts_from_python(data, text_column=text_column, id_column=id_column)
-        digest = _digest(texts)
-        run_id = self.assign_id(earlier, texts)
+        run_id = self.later_id(earlier, texts, may_add=may_add)
+        notes: tuple[str, ...] = ()
+        if may_add:
+            new = with_own_ids(earlier.texts, texts)
+            texts, notes = list(new.texts), new.notes
+        settings = self.settings
+        ledger = settings.ledger(many_calls=True)
+        before = Earlier(earlier.texts, earlier.clustering, earlier.info.instruction)
+        asked = LaterRequest(texts, before, settings.effort, settings.seed, ledger)
+        name = f"{'update' if may_add else 'assign'}/{run_id}"
         recorder = TraceRecorder(trace_path)
         try:
             assigned = await assign_texts(
-                texts,
-                earlier.info.instruction,
-                earlier.clustering.clusters,
+                asked,
                 self._node,
-                self.budget_tokens,
-                self._config(f"assign/{run_id}", run_id, digest, recorder),
-                _stage_teller(on_progress),
+                self._config(name, run_id, digest_of(texts), recorder),
+                stage_teller(on_progress),
+                may_add=may_add,
             )
         finally:
             recorder.close()
+        everything = [*earlier.texts, *texts] if may_add else texts
         info = earlier.info.model_copy(
             update={
                 "run_id": run_id,
                 "model": self.model,
-                "seed": self.seed,
-                "texts": len(texts),
-                "input_sha256": digest,
+                "seed": settings.seed,
+                "k": None,
+                "texts": len(everything),
+                "input_sha256": digest_of(everything),
                 "source": source,
-                "versions": dict(_versions()),
+                "versions": dict(versions()),
                 "templates": dict(self._node.templates),
                 "rounds": (),
                 "best_round": 0,
-                "stop_reason": "assigned",
-                "notes": assigned.notes,
-                "corpus": None,
-                "usage": assigned.usage,
+                "stop_reason": "updated" if may_add else "assigned",
+                "notes": (*notes, *assigned.notes),
+                "corpus": assigned.reading,
+                "passes": 1,
+                "stability": None,
+                "changes": None,
+                "edits": (),
+                "usage": ledger.usage,
                 "seconds": {"total": round(time.perf_counter() - started, 3)},
             }
         )
+        if may_add:
+            return _updated(earlier, everything, assigned, info, recorder)
         keys = cast(Sequence[Hashable], index)
         return ClusteringResult(tuple(texts), assigned.clustering, info, recorder.records, keys)
 
@@ -310,17 +395,23 @@ class ClusteringAgent:
                 "model": self.model,
                 "version": __version__,
             },
-            "recursion_limit": recursion_limit(self.rounds),
+            "recursion_limit": recursion_limit(self.settings.rounds),
         }
 
     def run_id(self, texts: Sequence[Text], instruction: str, k: K = None) -> str:
         """The id of a run: 12 hex digits, the same for runs that must give the same result."""
-        parts = [_digest(texts), instruction, KRange.parse(k), self.model, self.rounds, self.seed]
-        return _run_id(*parts, *([self.effort] if self.effort else []))
+        settings = self.settings
+        parts = [digest_of(texts), instruction, KRange.parse(k), self.model, settings.rounds, settings.seed]
+        chosen = [settings.effort] if settings.effort else []
+        passes = [f"consensus {settings.consensus}"] if settings.consensus > 1 else []
+        return run_id_of(*parts, *chosen, *passes)
 
-    def assign_id(self, earlier: ClusteringResult, texts: Sequence[Text]) -> str:
-        """The id of an assignment of new texts to an earlier run: 12 hex digits, as `run_id`."""
-        return _run_id("assign", earlier.info.run_id, _digest(texts), self.model, self.seed)
+    def later_id(self, earlier: ClusteringResult, texts: Sequence[Text], *, may_add: bool) -> str:
+        """The id of new texts' assignment to an earlier run, or of its update with them; as `run_id`."""
+        settings = self.settings
+        kind = "update" if may_add else "assign"
+        parts = [kind, earlier.info.run_id, digest_of(texts), self.model, settings.seed]
+        return run_id_of(*parts, *([settings.effort] if settings.effort else []))
 
     def estimate(
         self,
@@ -339,8 +430,8 @@ class ClusteringAgent:
         read, _ = texts_from_python(texts, text_column=text_column, id_column=id_column)
         wanted = KRange.parse(k)
         if needs_batches(read, instruction, self._node):
-            return estimate_corpus(read, instruction, wanted, self._node, self.effort, self.seed)
-        return estimate_run(read, instruction, wanted, self._node, self.rounds)
+            return estimate_corpus(read, instruction, wanted, self._node, self.settings)
+        return estimate_run(read, instruction, wanted, self._node, self.settings)
 
     async def _run(
         self,
@@ -357,19 +448,16 @@ class ClusteringAgent:
         texts, index = texts_from_python(data, text_column=text_column, id_column=id_column)
         wanted = KRange.parse(k)
         instruction = without_surrogates(instruction)
-        digest = _digest(texts)
+        digest = digest_of(texts)
         run_id = self.run_id(texts, instruction, wanted)
         recorder = TraceRecorder(trace_path)
         config = self._config(f"cluster/{run_id}", run_id, digest, recorder)
-        reading: CorpusReading | None = None
+        grouping = Grouping(texts, instruction, wanted, self.settings, self._node, config, on_progress)
         try:
-            if needs_batches(texts, instruction, self._node):
-                asked = CorpusRequest(texts, instruction, wanted, self.effort, self.seed, self.budget_tokens)
-                output, reading = await cluster_corpus(asked, self._node, config, _stage_teller(on_progress))
-            else:
-                output = await self._through_graph(texts, instruction, wanted, config, on_progress)
+            grouped = await grouping.group()
         finally:
             recorder.close()
+        output = grouped.output
         return ClusteringResult(
             texts=tuple(texts),
             clustering=output["clustering"],
@@ -378,18 +466,20 @@ class ClusteringAgent:
                 instruction=instruction,
                 k=str(wanted) if wanted else None,
                 model=self.model,
-                max_rounds=self.rounds,
-                seed=self.seed,
+                max_rounds=self.settings.rounds,
+                seed=self.settings.seed,
                 texts=len(texts),
                 input_sha256=digest,
                 source=source,
-                versions=dict(_versions()),
+                versions=dict(versions()),
                 templates=dict(self._node.templates),
                 rounds=tuple(output["rounds"]),
                 best_round=output["best_round"],
                 stop_reason=output["stop_reason"],
                 notes=tuple(output["notes"]),
-                corpus=reading,
+                corpus=grouped.reading,
+                passes=grouped.passes,
+                stability=grouped.stability,
                 usage=output["usage"],
                 seconds=seconds_by_name(recorder.records, _NODES)
                 | {"total": round(time.perf_counter() - started, 3)},
@@ -398,41 +488,20 @@ class ClusteringAgent:
             index=cast(Sequence[Hashable], index),
         )
 
-    async def _through_graph(
-        self,
-        texts: Sequence[Text],
-        instruction: str,
-        k: KRange | None,
-        config: RunnableConfig,
-        on_progress: Callable[[Progress], None] | None,
-    ) -> ClusteringOutput:
-        given: Any = {"texts": list(texts), "instruction": instruction, "k": str(k) if k else None}
-        context = OpenContext(
-            model=self.model,
-            rounds=self.rounds,
-            budget_tokens=self.budget_tokens,
-            seed=self.seed,
-            node=self._node,
-        )
-        if on_progress is None:
-            return cast(ClusteringOutput, await graph.ainvoke(given, config, context=context))
-        output: Any = None
-        async for mode, event in graph.astream(
-            given, config, context=context, stream_mode=["custom", "values"]
-        ):
-            if mode == "custom":
-                on_progress(Progress(**cast(dict[str, Any], event)))
-            else:
-                output = event
-        return cast(ClusteringOutput, output)
 
-
-def _stage_teller(on_progress: Callable[[Progress], None] | None) -> Callable[[str, str], None]:
-    def tell(stage: str, message: str) -> None:
-        if on_progress is not None:
-            on_progress(Progress(cast(Stage, stage), message, 0))
-
-    return tell
+def _updated(
+    earlier: ClusteringResult,
+    texts: Sequence[Text],
+    assigned: Assigned,
+    info: RunInfo,
+    recorder: TraceRecorder,
+) -> ClusteringResult:
+    """The earlier run with the new texts, and what that changed."""
+    clustering = grown(earlier.clustering, assigned.clustering, [text.id for text in texts])
+    said = changes(earlier.info.run_id, earlier.clustering, clustering)
+    return ClusteringResult(
+        tuple(texts), clustering, info.model_copy(update={"changes": said}), recorder.records
+    )
 
 
 @cache
@@ -449,22 +518,3 @@ def _tell_default(spec: str) -> None:
             "no model named and no key set: using the small local model, which follows the instruction "
             "roughly. `cluster-r1 models` lists better ones"
         )
-
-
-def _digest(texts: Sequence[Text]) -> str:
-    content = json.dumps([[text.id, text.text] for text in texts], ensure_ascii=False)
-    return hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
-
-
-def _run_id(*parts: object) -> str:
-    """Runs that must give the same result have the same id."""
-    return hashlib.sha256("\x1f".join(map(str, parts)).encode("utf-8", "replace")).hexdigest()[:12]
-
-
-@cache
-def _versions() -> dict[str, str]:
-    return {
-        "cluster-r1": __version__,
-        "python": platform.python_version(),
-        **{package: version(package) for package in _PACKAGES},
-    }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
 from cluster_r1.errors import InputError
-from cluster_r1.run_folder import ASSIGNMENTS, CLUSTERS, RUN, TRACE, read_json, write_whole
+from cluster_r1.run_folder import ASSIGNMENTS, CLUSTERS, EDITS, RUN, TRACE, UNEDITED, read_json, write_whole
 
 CLAIM = ".unfinished"
 """Holds the id of the run that is to finish the folder; gone when `run.json` is there."""
@@ -31,25 +35,73 @@ def claim(folder: Path, run_id: str, *, overwrite: bool) -> None:
     """Make the folder and note whose it is, until `release`.
 
     Raises:
-        InputError: it cannot be made, or is taken.
+        InputError: it cannot be made, is taken, or another process works in it.
     """
     refuse_taken(folder, run_id, overwrite=overwrite)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         taken_over = _holder(folder) not in (None, run_id)
-        write_whole(folder / CLAIM, run_id)
     except OSError as error:
         raise InputError(
             f"{folder} cannot be made: {error.strerror}. Choose another folder (--out)"
         ) from error
+    _lock(folder)
+    write_whole(folder / CLAIM, run_id)
     if taken_over:
-        for path in (folder / RUN, folder / TRACE, *stopped_traces(folder)):
+        for path in (folder / RUN, folder / TRACE, folder / EDITS, *stopped_traces(folder)):
             path.unlink(missing_ok=True)
+        shutil.rmtree(folder / UNEDITED, ignore_errors=True)
 
 
 def release(folder: Path) -> None:
     """The run is finished: `run.json` says from now on whose the folder is."""
     (folder / CLAIM).unlink(missing_ok=True)
+    _unlock(folder)
+
+
+@contextmanager
+def only_this_process(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder for the length of a block.
+
+    Raises:
+        InputError: there is no such folder, or another process works in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}. Name the folder of a run")
+    _lock(folder)
+    try:
+        yield
+    finally:
+        _unlock(folder)
+
+
+_locks: dict[Path, int] = {}
+"""Folders that this process works in, each with the open descriptor that holds its lock."""
+
+
+def _lock(folder: Path) -> None:
+    """Keep other processes out, until `release` or the end of this one, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: two processes in one folder are not noticed there
+        return
+    if folder.resolve() in _locks:
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise InputError(
+            f"another process is working in {folder}. Wait for it, or choose another folder (--out)"
+        ) from None
+    _locks[folder.resolve()] = descriptor
+
+
+def _unlock(folder: Path) -> None:
+    held = _locks.pop(folder.resolve(), None)
+    if held is not None:
+        os.close(held)
 
 
 def keep_stopped_trace(folder: Path) -> None:

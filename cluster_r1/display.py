@@ -28,8 +28,10 @@ from cluster_r1.errors import InputError
 from cluster_r1.notebook import counted
 
 if TYPE_CHECKING:
-    from cluster_r1.agent import Progress
     from cluster_r1.benchmark.results import Results
+    from cluster_r1.edits import Edit
+    from cluster_r1.grouping import Progress
+    from cluster_r1.growth import Changes
     from cluster_r1.result import ClusteringResult
     from cluster_r1.types import Cluster, CorpusReading, Usage
 
@@ -45,6 +47,7 @@ _STOPPED = {
     "trivial": "there was nothing to group",
     "batches": "grouped in batches, reconciled, and assigned",
     "assigned": "assigned to the clusters of an earlier run",
+    "updated": "added to an earlier run",
 }
 
 
@@ -73,10 +76,25 @@ def show_result(result: ClusteringResult, folder: Path, column: str | None) -> N
     """
     console = Console()
     console.print(_cluster_table(result, console.width))
+    if result.info.changes is not None:
+        console.print(escape(_changes(result.info.changes)), soft_wrap=True, highlight=False)
     for note in result.notes:
         console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
     console.print(_summary(result, column), soft_wrap=True)
     console.print(f"results: {escape(str(folder))}", soft_wrap=True, highlight=False)
+
+
+def show_edits(edits: Sequence[Edit]) -> None:
+    """The changes that people made, in order, a line each."""
+    console = Console()
+    if not edits:
+        console.print("no changes")
+    for number, edit in enumerate(edits, 1):
+        named = f" as “{edit.name}”" if edit.name else ""
+        texts = f" {len(edit.texts)} texts" if edit.texts else ""
+        why = f" ({edit.reason})" if edit.reason else ""
+        said = f"{number}. {edit.kind}{texts} {', '.join(edit.clusters)}{named}{why}"
+        console.print(escape(said), soft_wrap=True, highlight=False)
 
 
 def show_models() -> None:
@@ -172,11 +190,24 @@ def _summary(result: ClusteringResult, column: str | None) -> str:
     parts = [f"{info.model}: {why}"]
     if info.corpus is not None and info.corpus.disagreement is not None:
         parts.append(_by_classifier(info.corpus, len(result.texts)))
+    if info.stability is not None:
+        parts.append(f"consensus of {info.passes} passes, which agree by {info.stability:.2f} (ARI)")
     if usage.calls or usage.saved_calls:
         parts.append(_spent(usage, reads=SCORER_TEMPLATE in info.templates))
     source = f" (column {column})" if column else ""
     first = f"{counted(result)}{source} · {info.seconds['total']:.1f} s"
     return escape(f"{first}\n{' · '.join(parts)}")
+
+
+def _changes(changes: Changes) -> str:
+    """What new texts did to an earlier run."""
+    new = ", ".join(f"“{cluster.name}” ({cluster.after})" for cluster in changes.new_clusters)
+    count = len(changes.new_clusters)
+    found = f"{count} new cluster{'' if count == 1 else 's'}{f': {new}' if new else ''}"
+    outside = changes.unassigned_after - changes.unassigned_before
+    return (
+        f"{changes.texts_added} texts added: {found}; {len(changes.grown)} grew; {outside:+d} in no cluster"
+    )
 
 
 def _by_classifier(corpus: CorpusReading, texts: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from cluster_r1.errors import InputError
 from cluster_r1.types import NO_CLUSTER, Assignment, Cluster, Clustering, Record, Unassigned
 
 EditKind = Literal["merge", "split", "move", "rename", "drop"]
@@ -51,6 +52,74 @@ def apply_edits(clustering: Clustering, edits: Sequence[Edit], order: Sequence[s
         done = getattr(draft, edit.kind)(edit)
         (applied if done else refused).append(done or f"{edit.kind} could not be carried out: {edit.reason}")
     return Edited(clustering=draft.finished(order), applied=tuple(applied), refused=tuple(refused))
+
+
+def resolved(edit: Edit, clustering: Clustering, order: Sequence[str]) -> Edit:
+    """The edit with clusters by id, as somebody meant it who may have named them.
+
+    Raises:
+        InputError: it names what does not exist, lacks something, or would change nothing.
+    """
+    ids = tuple(cluster_id(name, clustering) for name in edit.clusters)
+    known = set(order)
+    unknown = [id for id in edit.texts if id not in known]
+    if unknown:
+        raise InputError(f"there is no text with the id {unknown[0]!r} ({len(unknown)} such ids)")
+    clear = edit.model_copy(update={"clusters": ids})
+    if not apply_edits(clustering, [clear], order).applied:
+        raise InputError(f"the {edit.kind} changes nothing: {_NEEDED[edit.kind]}")
+    return clear
+
+
+def division(whole: Cluster, parts: Sequence[Cluster]) -> tuple[Edit, ...]:
+    """The edits that make these parts of a cluster; the first part keeps its id."""
+    first, *others = parts
+    called = (first.name, first.description)
+    edits = [
+        Edit(
+            kind="split",
+            clusters=(whole.id,),
+            texts=part.members,
+            name=part.name,
+            description=part.description,
+        )
+        for part in others
+    ]
+    if called != (whole.name, whole.description):
+        edits.append(
+            Edit(kind="rename", clusters=(whole.id,), name=first.name, description=first.description)
+        )
+    return tuple(edits)
+
+
+_NEEDED = {
+    "merge": "name at least two different clusters",
+    "split": "name a cluster, some of its texts but not all, and the new cluster",
+    "move": "name texts that are not in the cluster yet, and the cluster",
+    "rename": "name a cluster, and give it another name or description",
+    "drop": "name texts that stand in a cluster",
+}
+
+
+def cluster_id(named: str, clustering: Clustering) -> str:
+    """The id of the cluster that is named by id or, whatever its case, by name; "none" for none.
+
+    Raises:
+        InputError: there is no such cluster.
+    """
+    if _plain(named) == NO_CLUSTER:
+        return NO_CLUSTER
+    by_id = {cluster.id: cluster.id for cluster in clustering.clusters}
+    by_name = {_plain(cluster.name): cluster.id for cluster in clustering.clusters}
+    found = by_id.get(named) or by_id.get(named.upper()) or by_name.get(_plain(named))
+    if found is None:
+        there = ", ".join(f"{cluster.id} ({cluster.name})" for cluster in clustering.clusters[:20])
+        raise InputError(f"there is no cluster {named!r}. There are: {there}")
+    return found
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()
 
 
 def _naming_once(edit: Edit) -> Edit:

@@ -38,7 +38,7 @@ class RefusedError(ModelError):
 
 
 class BudgetError(ClusterR1Error):
-    """The next call would exceed the token budget that the user set."""
+    """The next call would exceed a budget, in tokens or US dollars, that the user set."""
 
     exit_code = 4
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster_r1.claims import claim, release
+from cluster_r1.edits import Edit, apply_edits, cluster_id, resolved
 from cluster_r1.errors import InputError, MissingDependencyError
 from cluster_r1.graphs.tracing import TraceRecord, write_trace
+from cluster_r1.growth import Changes
 from cluster_r1.notebook import counted, notebook_table
 from cluster_r1.run_folder import (
     ASSIGNMENTS,
+    CHANGES,
     CLUSTERS,
+    EDITS,
     RUN,
     TRACE,
     Row,
@@ -26,6 +30,7 @@ from cluster_r1.run_folder import (
     write_json,
     write_rows,
 )
+from cluster_r1.run_ids import run_id_of
 from cluster_r1.types import (
     Assignment,
     Cluster,
@@ -42,14 +47,16 @@ from cluster_r1.types import (
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 2
+FORMAT = 3
 """Of the files of a saved run; a folder with a higher one was written by a newer version."""
 
 
 class RunInfo(Record):
     """How a run was done. Everything but `usage` and `seconds` is the same when it is repeated.
 
-    `corpus` says how texts were read that fit no single context; `input_sha256` is over ids and texts;
+    `corpus` says how texts were read that fit no single context; `passes` is how many were made over the
+    texts, and `stability` the mean adjusted Rand index of two of them (None of one); `changes` what new texts
+    did to an earlier run; `edits` what people changed afterwards; `input_sha256` is over ids and texts;
     `templates` maps template ids to sha256; `seconds` are per node of the graph, `total` in all.
     """
 
@@ -70,6 +77,10 @@ class RunInfo(Record):
     stop_reason: StopReason
     notes: tuple[str, ...]
     corpus: CorpusReading | None = None
+    passes: int = 1
+    stability: float | None = None
+    changes: Changes | None = None
+    edits: tuple[Edit, ...] = ()
     usage: Usage
     seconds: dict[str, float]
 
@@ -166,6 +177,37 @@ class ClusteringResult:
             )
         return rows
 
+    def cluster_named(self, named: str) -> Cluster:
+        """The cluster of this id or name.
+
+        Raises:
+            InputError: there is none.
+        """
+        id = cluster_id(named, self.clustering)
+        found = next((cluster for cluster in self.clusters if cluster.id == id), None)
+        if found is None:
+            raise InputError(f"{named!r} is no cluster")
+        return found
+
+    def edit(self, *edits: Edit) -> ClusteringResult:
+        """The result after changes by hand, which are recorded in `info.edits` in the order they were made.
+
+        Clusters may be named by id or by name. Other clusters keep their ids, names and texts.
+
+        Raises:
+            InputError: an edit names what does not exist, or would change nothing.
+        """
+        clustering, run_id = self.clustering, self.info.run_id
+        done = list(self.info.edits)
+        order = [text.id for text in self.texts]
+        for edit in edits:
+            clear = resolved(edit, clustering, order)
+            clustering = apply_edits(clustering, [clear], order).clustering
+            run_id = run_id_of("edit", run_id, clear.model_dump_json())
+            done.append(clear)
+        changed = {"edits": tuple(done), "run_id": run_id}
+        return replace(self, clustering=clustering, info=self.info.model_copy(update=changed))
+
     def to_frame(self) -> pd.DataFrame:
         """A pandas DataFrame of `rows()`, with the caller's index if there was one.
 
@@ -193,20 +235,34 @@ class ClusteringResult:
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write assignments.csv, clusters.json, run.json and trace.jsonl into a folder, made if need be.
 
+        Of an update also changes.json.
+
         Raises:
-            InputError: the folder cannot be made, or holds another run, and `overwrite` is not set.
+            InputError: the folder cannot be made or written, or holds another run (without `overwrite`).
         """
         folder = Path(folder)
         claim(folder, self.info.run_id, overwrite=overwrite)
-        write_rows(folder / ASSIGNMENTS, self.rows())
-        write_json(folder / CLUSTERS, self._clusters_json())
         if self.trace:
             write_trace(folder / TRACE, self.trace)
         else:
             (folder / TRACE).unlink(missing_ok=True)  # it would be that of another run
-        write_json(folder / RUN, self.info.model_dump(mode="json"))  # last: its presence says all is there
+        self.write(folder)
         release(folder)
         return folder
+
+    def write(self, folder: Path) -> None:
+        """Write the files of `save` but the trace into a folder that is the run's already.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        write_rows(folder / ASSIGNMENTS, self.rows())
+        write_json(folder / CLUSTERS, self._clusters_json())
+        if self.info.changes is not None:
+            write_json(folder / CHANGES, self.info.changes.model_dump(mode="json"))
+        else:
+            (folder / CHANGES).unlink(missing_ok=True)  # it would be that of another run
+        write_json(folder / RUN, self.info.model_dump(mode="json"))  # last: its presence says all is there
 
     @classmethod
     def load(cls, folder: str | Path) -> ClusteringResult:
@@ -273,7 +329,8 @@ def _refuse_contradictions(folder: Path, info: RunInfo, clustering: Clustering, 
         if row.cluster_id:
             members.setdefault(row.cluster_id, []).append(row.id)
     agree = members == {cluster.id: list(cluster.members) for cluster in clustering.clusters}
+    interrupted = (folder / EDITS).exists()
+    mend = f"An edit was stopped: `cluster-r1 edit {folder} log` carries it out"
+    remedy = mend if interrupted else "Run it again"
     if not agree or len({row.id for row in rows}) != len(rows) or len(rows) != info.texts:
-        raise InputError(
-            f"{folder}: {ASSIGNMENTS}, {CLUSTERS} and {RUN} are not of the same run. Run it again"
-        )
+        raise InputError(f"{folder}: {ASSIGNMENTS}, {CLUSTERS} and {RUN} are not of the same run. {remedy}")

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,13 @@ ASSIGNMENTS = "assignments.csv"
 CLUSTERS = "clusters.json"
 RUN = "run.json"
 TRACE = "trace.jsonl"
+CHANGES = "changes.json"
+
+EDITS = "edits.jsonl"
+"""The edits of a folder, one a line, in order; what they say holds, whatever the other files do."""
+
+UNEDITED = "unedited"
+"""A folder inside that of a run with its files as they were before the first edit."""
 
 _COLUMNS = ("id", "text", "cluster_id", "cluster", "confidence", "reason")
 
@@ -84,10 +92,22 @@ def read_json(path: Path) -> Any:
 
 
 def write_whole(path: Path, content: str) -> None:
-    """Write a text file under another name first, so that a killed process leaves the old one or the new."""
+    """Write a text file under another name first, so that a killed process leaves the old one or the new.
+
+    Raises:
+        InputError: it cannot be written; what was there is still there.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(content.encode("utf-8", "replace"))
-    draft.replace(path)
+    try:
+        draft.write_bytes(content.encode("utf-8", "replace"))
+        draft.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise InputError(
+            f"{path} cannot be written: {error.strerror}. Answers are kept: make room or choose another "
+            "folder (--out), and run again"
+        ) from error
 
 
 # Spreadsheets run a cell that starts with one of these; an apostrophe in front makes it text (OWASP, "CSV

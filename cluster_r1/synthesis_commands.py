@@ -43,7 +43,7 @@ def synthesize(
     attempts: Annotated[
         int | None, typer.Option(min=1, help="Give up after so many.  [default: 20 a task]")
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Calls under way at once, of each model.")] = 64,
+    concurrency: Annotated[int, typer.Option(min=1, help="Calls under way at once, at each endpoint.")] = 64,
     temperature: Annotated[float | None, typer.Option(min=0, help="Sent to the models.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the configuration's.")] = None,
     sequential: Annotated[

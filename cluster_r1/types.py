@@ -134,11 +134,13 @@ class Finding(Record):
 class Usage(Record):
     """Model calls and tokens of a run. Cached answers count as saved, not as spent.
 
-    `reasoning_tokens` are part of `output_tokens`. `cost_usd` is None where no price is known.
+    `reasoning_tokens` are part of `output_tokens`; `cached_input_tokens`, which the provider found in its own
+    prompt cache, are part of `input_tokens`. `cost_usd` is None where no price is known.
     """
 
     calls: int = 0
     input_tokens: int = 0
+    cached_input_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
     saved_calls: int = 0
@@ -214,5 +216,6 @@ StopReason = Literal[
     "trivial",
     "batches",
     "assigned",
+    "updated",
 ]
 """Why a clustering graph stopped."""

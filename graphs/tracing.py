@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,7 +18,10 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from pydantic import BaseModel
 
+from cluster_r1.run_folder import write_whole
 from cluster_r1.secrets import redact, redact_values
+
+_log = logging.getLogger(__name__)
 
 TraceRecord = dict[str, Any]
 
@@ -100,8 +105,18 @@ class TraceRecorder(BaseCallbackHandler):
         if self._keep:
             self.records.append(record)
         if self._file:
-            self._file.write(_line(record))
-            self._file.flush()
+            try:
+                self._file.write(_line(record))
+                self._file.flush()
+            except OSError as error:  # a full disk: what the run is for goes on
+                _log.warning("the trace ends here, it cannot be written: %s", error.strerror)
+                self._give_up()
+
+    def _give_up(self) -> None:
+        assert self._file is not None
+        with suppress(OSError):  # what is not written yet fails once more
+            self._file.close()
+        self._file = None
 
 
 def _line(record: TraceRecord) -> str:
@@ -110,8 +125,12 @@ def _line(record: TraceRecord) -> str:
 
 
 def write_trace(path: Path, records: Iterable[TraceRecord]) -> None:
-    """Write records as JSON lines."""
-    path.write_text("".join(map(_line, records)), encoding="utf-8")
+    """Write records as JSON lines.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    write_whole(path, "".join(map(_line, records)))
 
 
 def read_trace(path: Path) -> list[TraceRecord]:

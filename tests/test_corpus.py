@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster_r1 import ClusteringAgent, ClusteringResult, InputError, ModelError
+from cluster_r1 import ClusteringAgent, ClusteringResult, InputError, ModelError, Text
 from cluster_r1.agents.clustering.reconciler import (
     FoundGroup,
     Joined,
@@ -21,6 +21,7 @@ from cluster_r1.agents.clustering.reconciler import (
 )
 from cluster_r1.agents.models.retries import RetryPolicy
 from cluster_r1.agents.parsing import AnswerError
+from cluster_r1.corpus_runs import in_drawn_order
 from cluster_r1.graphs.corpus.classifying import TextClassifier
 from cluster_r1.graphs.corpus.economy import estimated_disagreement, unsure_positions
 from cluster_r1.graphs.corpus.reconciling import BatchCluster, join_by_anchors
@@ -133,8 +134,9 @@ def test_few_texts_that_do_not_fit_the_context_are_read_in_batches(server: FakeO
 
 def test_a_batch_that_always_fails_leaves_its_texts_to_be_assigned(server: FakeOpenAI) -> None:
     texts = corpus(800)
-    drawn = draw_batches(texts, size=100, anchors=20, most=10, seed=0)
-    first = texts[drawn.batches[3][0]]  # stands in every part of its batch that is tried
+    ordered = [text.text for text in in_drawn_order([Text(id=text, text=text) for text in texts], 0)]
+    drawn = draw_batches(ordered, size=100, anchors=20, most=10, seed=0)
+    first = ordered[drawn.batches[3][0]]  # stands in every part of its batch that is tried
 
     def fails(role: str, answer: dict[str, Any], call: int) -> Reply:
         prompt = server.requests[call]["messages"][1]["content"]
@@ -331,9 +333,10 @@ def test_the_classifier_is_trusted_only_where_held_out_labels_agree() -> None:
 
 
 def test_the_least_sure_are_read_first() -> None:
-    unread, sure = np.array([10, 20, 30, 40]), np.array([0.9, 0.2, 0.5, 0.99])
+    unread, sure = np.array([10, 20, 30, 40]), np.array([0.92, 0.2, 0.5, 0.99])
     assert unsure_positions(unread, sure, threshold=0.95, most=2).tolist() == [20, 30]
     assert unsure_positions(unread, sure, threshold=0.95, most=9).tolist() == [10, 20, 30]
+    assert unsure_positions(unread, sure, threshold=0.1, most=9).tolist() == [20, 30]
 
 
 def test_the_estimate_of_disagreement_covers_the_truth() -> None:

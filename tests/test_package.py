@@ -78,7 +78,13 @@ def test_the_readme_names_commands_and_options_that_exist() -> None:
             check=True,
             env={"COLUMNS": "200", "PATH": ""},
         ).stdout
-        for command in (["cluster"], ["data", "episodes"], ["train", "sft"], ["bench", "run"])
+        for command in (
+            ["cluster"],
+            ["edit", "RUN", "merge"],
+            ["data", "episodes"],
+            ["train", "sft"],
+            ["bench", "run"],
+        )
     )
     commands = "\n".join(re.findall(r"```(?:sh|console|bash)\n(.*?)```", readme, re.DOTALL))
     options = set(re.findall(r"(?<=\s)--[a-z-]+", commands)) - {"--no-deps"}

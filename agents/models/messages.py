@@ -23,6 +23,8 @@ class ChatAnswer:
     """What a model answered.
 
     `reasoning` is what it thought before; token counts are 0 where the server does not report them.
+    `cached_input_tokens` are those of `input_tokens` that the provider found in its own prompt cache, while
+    `cached` says that the whole answer was kept here.
     """
 
     text: str
@@ -32,6 +34,7 @@ class ChatAnswer:
     output_tokens: int = 0
     reasoning_tokens: int = 0
     cached: bool = False
+    cached_input_tokens: int = 0
 
     @property
     def truncated(self) -> bool:

@@ -12,6 +12,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 
 from cluster_r1.agents.models import event_loop, local_server
 from cluster_r1.agents.models.cache import ResponseCache
+from cluster_r1.agents.models.pace import Limits
 from cluster_r1.agents.models.reasoning_chat_model import ReasoningChatModel
 from cluster_r1.agents.models.retries import RetryPolicy
 from cluster_r1.agents.models.specs import ModelSpec, closest
@@ -35,7 +36,9 @@ class ModelOptions:
         temperature: sent when given; reasoning models of several providers refuse any but their own.
         context_tokens: overrides what is known of the model's context.
         timeout: seconds a single call may take.
-        concurrency: calls under way at once.
+        concurrency: calls under way at once, of all models at the same endpoint.
+        requests_per_minute: that are begun at the endpoint, likewise; None for no limit.
+        tokens_per_minute: of prompts and answers, likewise; None for no limit.
         reasoning: False tells the model not to think before it answers; None leaves it to the model.
     """
 
@@ -45,14 +48,16 @@ class ModelOptions:
     concurrency: int = 64
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     reasoning: Literal[False] | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
 
 
 def open_model(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | None) -> ReasoningChatModel:
     """The chat model behind a spec string; any kind but `embedding`.
 
     Raises:
-        InputError: a key, package, file or server that it needs is missing, or it cannot be told not to
-            reason; the message says which.
+        InputError: a key, package, file or server that it needs is missing, a limit is below 1, or it cannot
+            be told not to reason; the message says which.
         ModelError: a vLLM server cannot be reached.
     """
     if options.reasoning is False:
@@ -85,6 +90,7 @@ def _hosted(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | None)
             "another model: `cluster-r1 models` lists them"
         )
     is_openai = spec.provider == "openai"
+    endpoint = os.environ.get("OPENAI_BASE_URL", "") if is_openai else ""
     if is_openai:
         open_client = partial(_open_openai, spec.name, None, None, options)
     else:
@@ -94,11 +100,12 @@ def _hosted(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | None)
         open_client=open_client,
         constrains=is_openai,
         parameters={**_parameters(options), **_thinking(spec, options)},
-        identity={"endpoint": os.environ.get("OPENAI_BASE_URL", "")} if is_openai else {},
+        identity={"endpoint": endpoint} if is_openai else {},
         context_tokens=options.context_tokens or _profiled_context(open_client(False)),
         cache_=cache,
         retries=options.retries,
-        concurrency=options.concurrency,
+        endpoint=f"{spec.provider} {endpoint}",
+        limits=_limits(options),
     )
 
 
@@ -113,7 +120,8 @@ def _vllm(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | None) -
         context_tokens=options.context_tokens or _served_context(spec, key),
         cache_=cache,
         retries=options.retries,
-        concurrency=options.concurrency,
+        endpoint=spec.url,
+        limits=_limits(options),
     )
 
 
@@ -136,7 +144,8 @@ def _local(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | None) 
         context_tokens=context_tokens,
         cache_=cache,
         retries=options.retries,
-        concurrency=local_server.SLOTS,
+        endpoint=f"local {weights} {context_tokens}",
+        limits=_limits(options, local_server.SLOTS),
     )
 
 
@@ -161,7 +170,8 @@ def _checkpoint(spec: ModelSpec, options: ModelOptions, cache: ResponseCache | N
         context_tokens=context_tokens,
         cache_=cache,
         retries=options.retries,
-        concurrency=min(options.concurrency, MOST_ROWS),
+        endpoint=f"checkpoint {checkpoint.identity}",
+        limits=_limits(options, min(options.concurrency, MOST_ROWS)),
     )
 
 
@@ -205,6 +215,15 @@ def _open_provider(spec: ModelSpec, options: ModelOptions, closes: bool) -> Base
         said = " ".join(redact(str(error)).split())[:300]
         raise InputError(f"{spec} cannot be opened: {said}. `cluster-r1 models` shows what can") from error
     return model
+
+
+def _limits(options: ModelOptions, concurrency: int | None = None) -> Limits:
+    """How fast the endpoint may be asked; what runs here has a concurrency of its own."""
+    return Limits(
+        options.concurrency if concurrency is None else concurrency,
+        options.requests_per_minute,
+        options.tokens_per_minute,
+    )
 
 
 def _parameters(options: ModelOptions) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""The chat model that every language model runs behind: cache, then retries, then the provider's client."""
+"""The chat model that every language model runs behind: cache, retries, pace, then the provider's client."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,12 +19,14 @@ from cluster_r1.agents.models import event_loop
 from cluster_r1.agents.models.cache import ResponseCache, request_key
 from cluster_r1.agents.models.failures import status_of
 from cluster_r1.agents.models.messages import ChatAnswer, ChatRequest
+from cluster_r1.agents.models.pace import Limits, Pace, PacedCall, shared_pace
 from cluster_r1.agents.models.retries import RetryPolicy, with_retries
 from cluster_r1.agents.parsing import split_reasoning
 from cluster_r1.prompts import Message
 
 _Loop = asyncio.AbstractEventLoop
 _ROLES = {"human": "user", "ai": "assistant"}
+_CHARACTERS_PER_TOKEN = 4
 
 
 class ReasoningChatModel(BaseChatModel):
@@ -45,7 +47,8 @@ class ReasoningChatModel(BaseChatModel):
         identity: what else tells this model's answers from another's: the weights, the address.
         sends_seed: whether the server takes the sample's index as its seed.
         context_tokens: how many tokens prompt and answer may have together.
-        concurrency: calls under way at once.
+        endpoint: what is asked, however many models are behind it; the spec where it is empty.
+        limits: how fast the endpoint may be asked by all models that have the same limits.
     """
 
     spec: str
@@ -58,10 +61,11 @@ class ReasoningChatModel(BaseChatModel):
     context_tokens: int
     cache_: ResponseCache | None = Field(default=None, exclude=True, repr=False)
     retries: RetryPolicy = Field(default_factory=RetryPolicy)
-    concurrency: int = 64
+    endpoint: str = ""
+    limits: Limits = Field(default_factory=Limits)
 
     _clients: WeakKeyDictionary[_Loop, BaseChatModel] = PrivateAttr(default_factory=WeakKeyDictionary)
-    _slots: WeakKeyDictionary[_Loop, asyncio.Semaphore] = PrivateAttr(default_factory=WeakKeyDictionary)
+    _paces: WeakKeyDictionary[_Loop, Pace] = PrivateAttr(default_factory=WeakKeyDictionary)
 
     @property
     def _llm_type(self) -> str:
@@ -110,8 +114,10 @@ class ReasoningChatModel(BaseChatModel):
         key = self._key(request)
         if self.cache_ and (stored := await event_loop.brief(self.cache_.get, key)):
             return stored
-        async with self._slot():
-            answer = await with_retries(lambda: self._send(request, most_tokens), self.retries, self.spec)
+        call = self._pace().call()
+        answer = await with_retries(
+            lambda: self._send(call, request, most_tokens), self.retries, self.spec, lambda: call.queued
+        )
         if self.cache_ and not (most_tokens is not None and answer.truncated):
             await event_loop.brief(self.cache_.put, key, self.spec, answer)
         return answer
@@ -123,21 +129,28 @@ class ReasoningChatModel(BaseChatModel):
     def _key(self, request: ChatRequest) -> str:
         return request_key(self.spec, {**self.parameters, **self.identity}, request)
 
-    async def _send(self, request: ChatRequest, most_tokens: int | None) -> ChatAnswer:
+    async def _send(self, call: PacedCall, request: ChatRequest, most_tokens: int | None) -> ChatAnswer:
         if not (request.schema and self.constrains):
-            return await self._send_once(request, most_tokens, constrained=False)
+            return await self._send_once(call, request, most_tokens, constrained=False)
         try:
-            return await self._send_once(request, most_tokens, constrained=True)
+            return await self._send_once(call, request, most_tokens, constrained=True)
         except Exception as error:
             if status_of(error) not in (400, 422):
                 raise
-            answer = await self._send_once(request, most_tokens, constrained=False)
+            answer = await self._send_once(call, request, most_tokens, constrained=False)
             self.constrains = False  # it was the schema that the server refused
             return answer
 
     async def _send_once(
-        self, request: ChatRequest, most_tokens: int | None, *, constrained: bool
+        self, call: PacedCall, request: ChatRequest, most_tokens: int | None, *, constrained: bool
     ) -> ChatAnswer:
+        async with call.attempt(_about_tokens(m.content for m in request.messages)):
+            result = await self._complete(request, self._options(request, most_tokens, constrained))
+            answer = _as_answer(result)
+            call.used(_tokens_of(answer, request))
+            return answer
+
+    def _options(self, request: ChatRequest, most_tokens: int | None, constrained: bool) -> dict[str, Any]:
         options = dict(self.parameters)
         if most_tokens is not None:
             options["max_tokens"] = most_tokens
@@ -146,9 +159,11 @@ class ReasoningChatModel(BaseChatModel):
             options["response_format"] = {"type": "json_schema", "json_schema": schema}
         if self.sends_seed:
             options["seed"] = request.sample
+        return options
+
+    async def _complete(self, request: ChatRequest, options: dict[str, Any]) -> ChatResult:
         prompt = self._convert_input([m._asdict() for m in request.messages]).to_messages()
-        result = await self._client()._agenerate(prompt, **options)
-        return _as_answer(result)
+        return await self._client()._agenerate(prompt, **options)
 
     def _client(self) -> BaseChatModel:
         loop = asyncio.get_running_loop()
@@ -156,12 +171,27 @@ class ReasoningChatModel(BaseChatModel):
             self._clients[loop] = self.open_client(loop is event_loop.background_loop())
         return self._clients[loop]
 
-    def _slot(self) -> asyncio.Semaphore:
-        return self._slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.concurrency))
+    def _pace(self) -> Pace:
+        loop = asyncio.get_running_loop()
+        pace = self._paces.get(loop)
+        if pace is None:
+            pace = self._paces[loop] = shared_pace(self.endpoint or self.spec, self.limits)
+        return pace
 
 
 def _message(message: BaseMessage) -> Message:
     return Message(_ROLES.get(message.type, message.type), str(message.content))  # type: ignore[arg-type]
+
+
+def _about_tokens(texts: Iterable[str]) -> int:
+    """About how many tokens texts have, told from their length: the tokenizer would take longer."""
+    return sum(map(len, texts)) // _CHARACTERS_PER_TOKEN
+
+
+def _tokens_of(answer: ChatAnswer, request: ChatRequest) -> int:
+    """Those of prompt and answer, estimated where the server does not report them."""
+    said = answer.input_tokens + answer.output_tokens
+    return said or _about_tokens([answer.text, answer.reasoning, *(m.content for m in request.messages)])
 
 
 def _as_answer(result: ChatResult) -> ChatAnswer:
@@ -181,7 +211,15 @@ def _as_answer(result: ChatResult) -> ChatAnswer:
         input_tokens=usage.get("input_tokens", 0),
         output_tokens=usage.get("output_tokens", 0),
         reasoning_tokens=usage.get("output_token_details", {}).get("reasoning") or 0,
+        cached_input_tokens=_found_in_cache(usage),
     )
+
+
+def _found_in_cache(usage: dict[str, Any]) -> int:
+    """Tokens of the prompt that the provider had in its own cache; some servers count more than it has."""
+    found: int = usage.get("input_token_details", {}).get("cache_read") or 0
+    sent: int = usage.get("input_tokens", 0)
+    return min(found, sent)
 
 
 def _sent_beside(message: AIMessage) -> str:
@@ -201,6 +239,7 @@ def _as_ai_message(answer: ChatAnswer) -> AIMessage:
             "input_tokens": answer.input_tokens,
             "output_tokens": answer.output_tokens,
             "total_tokens": answer.input_tokens + answer.output_tokens,
+            "input_token_details": {"cache_read": answer.cached_input_tokens},
             "output_token_details": {"reasoning": answer.reasoning_tokens},
         }
     saved = answer.input_tokens + answer.output_tokens if answer.cached else 0
@@ -230,4 +269,5 @@ def read_message(message: AIMessage) -> ChatAnswer:
         output_tokens=usage.get("output_tokens", saved_output),
         reasoning_tokens=usage.get("output_token_details", {}).get("reasoning", 0),
         cached=metadata["cached"],
+        cached_input_tokens=usage.get("input_token_details", {}).get("cache_read", 0),
     )

@@ -33,7 +33,7 @@ class RetryPolicy:
         attempts: how often it is made at most.
         first_wait: bound of the first wait.
         longest_wait: bound of all waits; a server that names a time is waited for up to a minute.
-        patience: seconds after which it is not repeated any more.
+        patience: seconds after which it is not repeated any more; waiting for its turn does not count.
     """
 
     attempts: int = 6
@@ -42,8 +42,23 @@ class RetryPolicy:
     patience: float = math.inf
 
 
-async def with_retries(call: Callable[[], Awaitable[_T]], policy: RetryPolicy, model: str) -> _T:
+def _never_queued() -> float:
+    return 0.0
+
+
+async def with_retries(
+    call: Callable[[], Awaitable[_T]],
+    policy: RetryPolicy,
+    model: str,
+    queued: Callable[[], float] = _never_queued,
+) -> _T:
     """The result of `call`, repeated after transport errors and the statuses 408, 409, 425, 429 and 5xx.
+
+    Args:
+        call: one attempt; it takes its own turn at the server, so that no wait between attempts holds one.
+        policy: how often, and for how long.
+        model: as named in messages.
+        queued: seconds that the attempts have waited for their turns up to now.
 
     Raises:
         ModelError: the failure is not worth repeating, or the attempts are used up.
@@ -56,14 +71,15 @@ async def with_retries(call: Callable[[], Awaitable[_T]], policy: RetryPolicy, m
         except ModelError:
             raise  # it explains itself
         except Exception as error:  # noqa: BLE001 - every provider has its own exceptions; classified below
-            given_up = attempt >= policy.attempts or time.monotonic() - begun > policy.patience
+            passed = time.monotonic() - begun - queued()
+            given_up = attempt >= policy.attempts or passed > policy.patience
             if given_up or not worth_repeating(error):
                 # Not chained: what a provider says of a wrong key quotes it, and traces keep whole chains.
                 kind = RefusedError if refuses_request(error) else ModelError
                 raise kind(explain(error, attempt, model)) from None
             seconds = _wait(error, attempt, policy)
             if tell := tell_wait.get():
-                tell(_waiting(error, attempt, policy, seconds, time.monotonic() - begun, model))
+                tell(_waiting(error, attempt, policy, seconds, passed, model))
             await asyncio.sleep(seconds)
 
 

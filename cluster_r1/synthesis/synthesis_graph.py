@@ -75,7 +75,7 @@ class SynthesisGraph:
         config: sizes, bars and shares, or the YAML file that holds them.
         budget_tokens: the most tokens that a call of `run` may spend; it stops before it would spend more.
             One that goes on with a stopped run may spend as much again.
-        concurrency: calls under way at once, for each model.
+        concurrency: calls under way at once, at each endpoint.
         temperature: sent to the models when given.
         timeout: seconds that one call may take.
         cache: where answers are kept; None for `$CLUSTER_R1_CACHE` or the user's cache folder, False for

@@ -10,6 +10,7 @@ from cluster_r1.types import Assignment, Cluster, Clustering, Unassigned
 
 _UNREAD = "the budget was spent before this text was read"
 _NOWHERE = "the model found that it fits no cluster"
+_LEARNT_NOWHERE = "a classifier that learnt from the model found that it fits no cluster"
 _LEARNT = "placed by a classifier that learnt from the model"
 
 
@@ -51,7 +52,8 @@ def _assembled(
                 )
             )
         else:
-            otherwise = _UNREAD if place == UNREAD else _NOWHERE
+            nowhere = _NOWHERE if places.by_model[position] else _LEARNT_NOWHERE
+            otherwise = _UNREAD if place == UNREAD else nowhere
             unassigned.append(Unassigned(text_id=ids[position], reason=why or otherwise))
     return Clustering(
         clusters=tuple(

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, hstack
 from scipy.stats import beta
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.multiclass import OneVsRestClassifier
 
 from cluster_r1.agents.models.static_embedder import embed
 from cluster_r1.types import Record
 
-FOLDS = 5
+FOLDS = 3
 """Texts that a label needs before it can be learnt: one for each fold that is held out."""
 
-_WORD_FEATURES = 2**16
-_WORD_DIMENSIONS = 128
+_WORD = r"(?u)\b\w+\b"
+_MOST_FEATURES = 20_000  # words and pairs of words, and as many parts of words
+_READ = 2_000  # characters of a text whose words are looked at
 _CHUNK = 20_000  # texts whose features are held at once
 _SURE = 0.95  # lower bound, at 95 %, of the agreement with the model above the threshold
 
@@ -40,24 +43,33 @@ class Calibration(Record):
     labelled: int
 
 
+def can_learn(labels: NDArray[np.int32]) -> bool:
+    """Whether there are at least two labels with enough texts to learn them from."""
+    _, counts = np.unique(labels, return_counts=True)
+    return int((counts >= FOLDS).sum()) >= 2
+
+
 class TextClassifier:
-    """Logistic regression on the static embedding and on the words (hashed, reduced by SVD).
+    """Logistic regression on words, parts of words and the static embedding.
+
+    Parts of words tell the tone and the spelling of a text, the embedding what words not seen before mean.
+    Labels of fewer than `FOLDS` texts are not learnt; their texts count as errors in the calibration.
 
     Args:
         texts: that the model has labelled.
-        labels: their labels, at least two different ones.
-        seed: of folds and SVD.
+        labels: their labels, at least two of them frequent enough.
+        seed: of the folds.
     """
 
     def __init__(self, texts: Sequence[str], labels: Sequence[int], seed: int) -> None:
-        self._words = HashingVectorizer(n_features=_WORD_FEATURES, ngram_range=(1, 2), alternate_sign=False)
-        hashed = self._words.transform(texts)
-        self._svd = TruncatedSVD(min(_WORD_DIMENSIONS, len(texts) - 1), random_state=seed).fit(hashed)
-        self._model = LogisticRegression(C=10.0, max_iter=300)
+        self._vectorizers = _vectorizers(texts)
+        self._model = _classifier()
         features = self._features(texts)
         known = np.asarray(labels)
-        self.calibration = self._calibrate(features, known, seed)
-        self._model.fit(features, known)
+        values, counts = np.unique(known, return_counts=True)
+        frequent = np.isin(known, values[counts >= FOLDS])
+        self._model.fit(features[frequent], known[frequent])
+        self.calibration = self._calibrate(features, known, frequent, seed)
 
     def predict(self, texts: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Labels and their probabilities, each of shape (n,); features are held for some texts at a time."""
@@ -69,29 +81,65 @@ class TextClassifier:
             sure[start : start + _CHUNK] = chances[np.arange(len(best)), best]
         return labels, sure
 
-    def _features(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        reduced = self._svd.transform(self._words.transform(texts))
-        return np.hstack([embed(texts), reduced])
+    def _features(self, texts: Sequence[str]) -> csr_matrix:
+        heads = [text[:_READ] for text in texts]
+        counted = [vectorizer.transform(heads) for vectorizer in self._vectorizers]
+        return hstack([*counted, csr_matrix(embed(texts))], format="csr")
 
-    def _calibrate(self, features: NDArray[np.float64], labels: NDArray[np.intp], seed: int) -> Calibration:
+    def _calibrate(
+        self,
+        features: csr_matrix,
+        labels: NDArray[np.intp],
+        frequent: NDArray[np.bool_],
+        seed: int,
+    ) -> Calibration:
         """The lowest threshold above which held-out labels agree as often as wanted."""
         folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-        chances = cross_val_predict(
-            LogisticRegression(C=10.0, max_iter=300), features, labels, cv=folds, method="predict_proba"
+        chances = np.empty((len(labels), len(self._model.classes_)))
+        chances[frequent] = cross_val_predict(
+            _classifier(), features[frequent], labels[frequent], cv=folds, method="predict_proba"
         )
-        classes = np.unique(labels)
-        right = classes[chances.argmax(axis=1)] == labels
-        sure = chances.max(axis=1)
-        order = np.argsort(-sure)
-        counts, hits = np.arange(1, len(order) + 1), np.cumsum(right[order])
-        bounds = beta.ppf(0.05, hits, counts - hits + 1)  # Clopper & Pearson, Biometrika 26 (1934), one-sided
-        good = np.flatnonzero(bounds >= _SURE)
-        if not len(good):
-            return Calibration(threshold=1.1, agreement=0.0, share=0.0, labelled=len(labels))
-        last = int(good[-1])
-        return Calibration(
-            threshold=float(sure[order][last]),
-            agreement=float(hits[last] / counts[last]),
-            share=float(counts[last] / len(order)),
-            labelled=len(labels),
-        )
+        if not frequent.all():
+            chances[~frequent] = self._model.predict_proba(features[~frequent])
+        right = self._model.classes_[chances.argmax(axis=1)] == labels
+        return _calibration(right, chances.max(axis=1))
+
+
+def _vectorizers(texts: Sequence[str]) -> list[TfidfVectorizer]:
+    """Fitted, for words and parts of words; without words, as of emoji alone, for parts only."""
+    heads = [text[:_READ] for text in texts]
+    parts = TfidfVectorizer(
+        analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, max_features=_MOST_FEATURES
+    )
+    words = TfidfVectorizer(
+        token_pattern=_WORD, ngram_range=(1, 2), sublinear_tf=True, max_features=_MOST_FEATURES
+    )
+    any_word = any(re.search(_WORD, head) for head in heads)
+    return [vectorizer.fit(heads) for vectorizer in ((words, parts) if any_word else (parts,))]
+
+
+def _classifier() -> OneVsRestClassifier:
+    """One regression a label: hundreds of labels at once would take gigabytes.
+
+    Balanced: a rare label would else be taken for a frequent one, and surely so.
+    """
+    return OneVsRestClassifier(
+        LogisticRegression(C=10.0, solver="liblinear", dual=True, class_weight="balanced", random_state=0)
+    )
+
+
+def _calibration(right: NDArray[np.bool_], sure: NDArray[np.float64]) -> Calibration:
+    """From whether held-out labels agree, and the probability of each."""
+    order = np.argsort(-sure)
+    counts, hits = np.arange(1, len(order) + 1), np.cumsum(right[order])
+    bounds = beta.ppf(0.05, hits, counts - hits + 1)  # Clopper & Pearson, Biometrika 26 (1934), one-sided
+    good = np.flatnonzero(bounds >= _SURE)
+    if not len(good):
+        return Calibration(threshold=1.1, agreement=0.0, share=0.0, labelled=len(order))
+    last = int(good[-1])
+    return Calibration(
+        threshold=float(sure[order][last]),
+        agreement=float(hits[last] / counts[last]),
+        share=float(counts[last] / len(order)),
+        labelled=len(order),
+    )

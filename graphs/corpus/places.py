@@ -41,3 +41,16 @@ class Places:
             np.full(texts, np.nan, dtype=np.float32),
             np.zeros(texts, dtype=np.bool_),
         )
+
+    def enter_learnt(
+        self, positions: NDArray[np.intp], labels: NDArray[np.intp], sure: NDArray[np.float64]
+    ) -> None:
+        """Enter where a classifier puts these texts, and how sure it is."""
+        self.cluster[positions], self.confidence[positions] = labels, sure
+        self.by_model[positions] = False
+        for position in positions.tolist() if self.reasons else ():
+            self.reasons.pop(position, None)
+
+    def by_classifier(self) -> NDArray[np.intp]:
+        """Texts that stand where a classifier has put them, ascending."""
+        return np.flatnonzero(~self.by_model & (self.cluster >= NOWHERE))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from cluster_r1.agents.clustering.fitting import fit_texts
 from cluster_r1.agents.models.static_embedder import count_tokens
 from cluster_r1.agents.reasoning_node import ReasoningNode
@@ -20,11 +18,16 @@ BATCH_TEXTS = 100  # that are grouped in one context
 ANCHOR_SHARE = 0.2  # of a batch
 MOST_BATCHES = 10
 ECONOMY_FROM = 2_000  # texts above which a classifier helps, if nobody says otherwise
-LABELLED = 2_000  # texts that the model labels for the classifier, besides those of the batches
-UNSURE_SHARE = 0.04  # of the texts: those the classifier is unsure of that the model reads
+LABELLED = 2_000  # texts that the model labels for the classifier, at least,
+LABELLED_SHARE = 0.04  # of the texts, if that is more,
+MOST_LABELLED = 6_000  # and at most: more teach it little
+UNSURE_SHARE = 0.06  # of the texts: those the classifier is unsure of that the model reads
 AUDITED = 300  # texts of those the classifier has placed that the model reads as well
 
+REVIEWED = 120  # texts of all clusters that a critic sees together
+
 _PROMPT_TOKENS = 900  # of a prompt besides the texts
+_ANSWER = 32  # tokens of an answer for a text
 _PER_TEXT = 6  # tokens around a text in a prompt
 _SAMPLED = 2_000  # texts whose tokens are counted
 
@@ -46,6 +49,11 @@ def needs_batches(texts: Sequence[Text], instruction: str, node: ReasoningNode) 
     return False
 
 
+def labelled_of(texts: int) -> int:
+    """How many of so many texts the model labels for the classifier."""
+    return min(max(LABELLED, int(LABELLED_SHARE * texts)), MOST_LABELLED)
+
+
 def make_plan(context: CorpusContext) -> Plan:
     """The plan; it depends on texts, seed and model alone.
 
@@ -53,23 +61,21 @@ def make_plan(context: CorpusContext) -> Plan:
         InputError: not even a few texts fit the model's context.
     """
     texts = context.texts
-    size = _batch_size(context)
+    size = batch_size(context)
     batches = draw_batches(
         texts, size=size, anchors=max(2, int(size * ANCHOR_SHARE)), most=MOST_BATCHES, seed=context.seed
     )
-    seen = set(batches.positions)
-    left = np.array([position for position in range(len(texts)) if position not in seen], dtype=np.intp)
-    effort: Effort = context.effort or ("economy" if len(texts) > ECONOMY_FROM else "thorough")
-    labelled: tuple[int, ...] = ()
-    if effort == "economy" and len(left) > LABELLED + AUDITED:
-        drawn = np.random.default_rng([context.seed, 1]).choice(left, size=LABELLED, replace=False)
-        labelled = tuple(int(position) for position in np.sort(drawn))
-    else:
-        effort = "thorough"
-    return _with_cost(texts, batches, labelled, effort, len(left))
+    left = len(texts) - len(batches.positions)
+    return _with_cost(texts, batches, choose_effort(context.effort, len(texts), left), left)
 
 
-def _batch_size(context: CorpusContext) -> int:
+def choose_effort(wanted: Effort | None, texts: int, left: int) -> Effort:
+    """The effort as carried out: `economy` only where enough texts are left to make it worthwhile."""
+    effort = wanted or ("economy" if texts > ECONOMY_FROM else "thorough")
+    return effort if left > labelled_of(left) + AUDITED else "thorough"
+
+
+def batch_size(context: CorpusContext) -> int:
     """Texts of a batch: as many as usual, or as fit the model's context."""
     size = BATCH_TEXTS
     longest_first = sorted(context.texts[: 50 * size], key=len, reverse=True)
@@ -82,16 +88,30 @@ def _batch_size(context: CorpusContext) -> int:
     raise InputError("the texts do not fit the model's context, not even a few at once: take another model")
 
 
-def _with_cost(
-    texts: Sequence[str], batches: Batches, labelled: tuple[int, ...], effort: Effort, left: int
-) -> Plan:
-    step = max(1, len(texts) // _SAMPLED)
-    sampled = texts[::step]
-    mean = sum(count_tokens(sampled)) / len(sampled) + _PER_TEXT
+def tokens_of_texts(texts: Sequence[str]) -> float:
+    """About how many tokens a text takes in a prompt, on average, counted on some of them."""
+    sampled = texts[:: max(1, len(texts) // _SAMPLED)]
+    return sum(count_tokens(sampled)) / len(sampled) + _PER_TEXT
+
+
+def texts_read(effort: Effort, left: int) -> int:
+    """How many of the texts outside the batches the model reads, at most."""
+    return left if effort == "thorough" else labelled_of(left) + AUDITED + int(UNSURE_SHARE * left)
+
+
+def _with_cost(texts: Sequence[str], batches: Batches, effort: Effort, left: int) -> Plan:
+    """The plan with what it takes where nothing has to be asked again and no cluster is missing."""
+    mean = tokens_of_texts(texts)
     grouped = sum(map(len, batches.batches))
-    read = left if effort == "thorough" else len(labelled) + AUDITED + int(UNSURE_SHARE * len(texts))
-    calls = 2 * len(batches.batches) + 1 + -(-read // BATCH)
-    tokens = (2 * grouped + read) * mean + calls * _PROMPT_TOKENS + 32 * (grouped + read)
+    read = texts_read(effort, left)
+    calls = len(batches.batches) + 2 + -(-read // BATCH)  # one of the reconciler, one of the critic
+    sent = round((grouped + read + REVIEWED) * mean + calls * _PROMPT_TOKENS)
+    answered = _ANSWER * (grouped + read)
     return Plan(
-        texts=len(texts), batches=batches, labelled=labelled, effort=effort, calls=calls, tokens=round(tokens)
+        texts=len(texts),
+        batches=batches,
+        effort=effort,
+        calls=calls,
+        tokens_in=sent,
+        tokens=sent + answered,
     )

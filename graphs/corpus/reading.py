@@ -14,6 +14,7 @@ from cluster_r1.agents.clustering.partition import Placement
 from cluster_r1.agents.clustering.proposer import ProposedCluster
 from cluster_r1.agents.distinctive_words import plain_name
 from cluster_r1.agents.ledger import Ledger
+from cluster_r1.agents.models.static_embedder import count_tokens
 from cluster_r1.agents.parsing import AnswerError
 from cluster_r1.agents.reasoning_node import ReasoningNode
 from cluster_r1.errors import BudgetError, InputError, RefusedError
@@ -22,6 +23,7 @@ from cluster_r1.types import NO_CLUSTER
 
 BATCH = 150  # texts that one answer places
 _HALVINGS = 3  # of a batch whose answer is unusable or leaves texts out
+_PER_CLUSTER = 6  # tokens around a cluster's name and description in a prompt
 _WORKERS = 96  # batches under way; the model's own limit of calls is lower
 
 
@@ -66,6 +68,7 @@ class Reader:
         """
         read = Read()
         batches = self._batches(positions)
+        room = self._room(taxonomy)
         spent = asyncio.Event()
 
         async def work() -> None:
@@ -74,7 +77,7 @@ class Reader:
                     read.unread += batch
                     continue
                 try:
-                    await self._read_batch(batch, taxonomy, read)
+                    await self._read_batch(batch, taxonomy, room, read)
                 except BudgetError:
                     spent.set()
                     read.unread += [position for position in batch if position not in read.placements]
@@ -91,8 +94,19 @@ class Reader:
     def _batches(self, positions: Sequence[int]) -> Iterator[list[int]]:
         return (list(positions[start : start + BATCH]) for start in range(0, len(positions), BATCH))
 
+    def _room(self, taxonomy: tuple[ProposedCluster, ...]) -> int | None:
+        """Tokens of the context that are left beside the clusters, which may be hundreds."""
+        if self.node.context_tokens is None:
+            return None
+        taken = sum(count_tokens([f"{cluster.name} - {cluster.description}" for cluster in taxonomy]))
+        return self.node.context_tokens - taken - _PER_CLUSTER * len(taxonomy)
+
     async def _read_batch(
-        self, batch: Sequence[int], taxonomy: tuple[ProposedCluster, ...], read: Read
+        self,
+        batch: Sequence[int],
+        taxonomy: tuple[ProposedCluster, ...],
+        room: int | None,
+        read: Read,
     ) -> None:
         """One batch; where its answer is of no use or leaves texts out, those in halves."""
         parts, why = [list(batch)], ""
@@ -100,7 +114,7 @@ class Reader:
             left: list[int] = []
             for part in parts:
                 try:
-                    placed = await self._ask(part, taxonomy)
+                    placed = await self._ask(part, taxonomy, room)
                 except (AnswerError, RefusedError, InputError) as error:
                     placed, why = {}, str(error)
                 read.placements |= placed
@@ -114,10 +128,10 @@ class Reader:
             self.on_batch(len(batch))
 
     async def _ask(
-        self, part: Sequence[int], taxonomy: tuple[ProposedCluster, ...]
+        self, part: Sequence[int], taxonomy: tuple[ProposedCluster, ...], room: int | None
     ) -> Mapping[int, Placement]:
         texts = [self.texts[position] for position in part]
-        shown = fit_texts(texts, self.instruction, self.node.context_tokens).shown
+        shown = fit_texts(texts, self.instruction, room).shown
         given = AssignerInput(instruction=self.instruction, clusters=taxonomy, texts=shown)
         answer = await self.node.ask(Assigner(), given, texts=len(part), round=0, ledger=self.ledger)
         ids = {plain_name(word): c.id for c in reversed(taxonomy) for word in (c.name, c.id) if word}

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 
 from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.models.messages import ChatAnswer
+from cluster_r1.errors import BudgetError
 from cluster_r1.graphs.synthesis.outcome import Need
 
 
@@ -16,7 +17,7 @@ class RoleLedger(Ledger):
     """
 
     def __init__(self, run: Ledger) -> None:
-        super().__init__(run.budget_tokens)
+        super().__init__(run.budget_tokens, price=run.price, budget_usd=run.budget_usd)
         self._run = run
         self.need = Need()
 
@@ -26,9 +27,9 @@ class RoleLedger(Ledger):
         """See `Ledger.hold`."""
         return self._run.hold(prompt_tokens, answer_tokens, purpose)
 
-    def cut_short(self, most_tokens: int | None) -> bool:
+    def cut_short(self, most_tokens: int | None, purpose: str) -> BudgetError | None:
         """See `Ledger.cut_short`."""
-        return self._run.cut_short(most_tokens)
+        return self._run.cut_short(most_tokens, purpose)
 
     def record(self, answer: ChatAnswer) -> None:
         """Enter a finished call."""

@@ -183,6 +183,7 @@ class FakeOpenAI:
         knows: from role and request to the perfect answer, where the texts do not tell it; its key
             `reasoning` is sent as reasoning.
         reports_usage: whether answers say how many tokens they took; `tokens` counts them all the same.
+        cached_tokens: how many tokens of each prompt the server says it had in its own cache.
         keeps_requests: whether `requests` are kept; a server that runs for long keeps their hashes only.
         refuses_from: from which call on all are refused with 429, and for how many seconds.
         refuses_schema: answer 400 to a request with a JSON schema, like servers that know none.
@@ -203,6 +204,7 @@ class FakeOpenAI:
         self.keeps_requests = True
         self.refuses_from: tuple[int, float] | None = None
         self.reports_usage = True
+        self.cached_tokens = 0
         self.tokens = 0
         self.calls = 0
         self.asked_again = 0
@@ -232,8 +234,10 @@ class FakeOpenAI:
         self.knows = None
         for kept in (self.critiques, self.edits, self.requests, self.headers):
             kept.clear()
-        self.calls = self.tokens = 0
+        self.calls = self.tokens = self.asked_again = 0
+        self._answered.clear()
         self.reports_usage = True
+        self.cached_tokens = 0
         self.most_at_once = 0
         self.latency = 0.0
         self.max_model_len = 100_000
@@ -274,7 +278,10 @@ class FakeOpenAI:
         return web.json_response({"data": served})
 
     async def _become_oracle(self, request: web.Request) -> web.Response:
-        """Know the labels of another file from now on: `{"file": ..., options of SynthesisOracle}`."""
+        """Know the labels of another file from now on: `{"file": ..., options of SynthesisOracle}`.
+
+        With an `attribute` among the options, they are those of CorpusLabeller.
+        """
         options = await request.json()
         self.knows = _oracle(Path(options.pop("file")), options)
         return web.json_response({})
@@ -338,6 +345,8 @@ class FakeOpenAI:
                 self._answered.add(asked)
         completion = _completion(reply, body)
         self.tokens += completion["usage"]["total_tokens"]
+        if self.cached_tokens:
+            completion["usage"]["prompt_tokens_details"] = {"cached_tokens": self.cached_tokens}
         if not self.reports_usage:
             del completion["usage"]
         return web.json_response(completion)
@@ -427,8 +436,11 @@ def _completion(reply: Reply, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _oracle(file: Path, options: dict[str, Any]) -> Callable[[str, dict[str, Any]], Answer]:
+    from tests.fakes.corpus_labeller import CorpusLabeller
     from tests.fakes.synthesis_oracle import SynthesisOracle
 
+    if "attribute" in options:
+        return CorpusLabeller.of_file(file, **options)
     return SynthesisOracle.of_file(file, **options)
 
 
