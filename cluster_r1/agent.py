@@ -22,7 +22,7 @@ from cluster_r1.agents.models.retries import RetryPolicy
 from cluster_r1.agents.opening import open_node
 from cluster_r1.agents.reasoning_node import ReasoningNode
 from cluster_r1.columns import without_surrogates
-from cluster_r1.edits import Edit, division
+from cluster_r1.edits import Edit, division, taken_out
 from cluster_r1.errors import InputError
 from cluster_r1.estimate import Estimate, estimate_corpus, estimate_run
 from cluster_r1.graphs.clustering import recursion_limit
@@ -35,7 +35,7 @@ from cluster_r1.growth import changes, grown, with_own_ids
 from cluster_r1.later_texts import Assigned, Earlier, LaterRequest, assign_texts, refuse_to_assign
 from cluster_r1.price import Price
 from cluster_r1.python_input import texts_from_python
-from cluster_r1.result import ClusteringResult, RunInfo
+from cluster_r1.result import FORMAT, ClusteringResult, RunInfo
 from cluster_r1.run_ids import digest_of, run_id_of, versions
 from cluster_r1.types import KRange, Text
 
@@ -67,7 +67,8 @@ class ClusteringAgent:
         budget_usd: the most US dollars a run may spend, at this price.
         price: USD per million tokens as `"input/output"` or `"input/output/cached input"`, e.g. `"0.25/2"`;
             without it, what a run costs is not known.
-        requests_per_minute: calls that are begun in a minute at most, over all agents at the same endpoint.
+        requests_per_minute: calls that are begun in a minute at most, over all agents with the same limits at
+            the same endpoint.
         tokens_per_minute: of prompts and answers, likewise.
         cache: where answers are kept; None for `$CLUSTER_R1_CACHE` or the user's cache folder, False for
             nowhere.
@@ -339,7 +340,8 @@ class ClusteringAgent:
             texts, notes = list(new.texts), new.notes
         settings = self.settings
         ledger = settings.ledger(many_calls=True)
-        before = Earlier(earlier.texts, earlier.clustering, earlier.info.instruction)
+        by_hand = taken_out(earlier.info.edits)
+        before = Earlier(earlier.texts, earlier.clustering, earlier.info.instruction, by_hand)
         asked = LaterRequest(texts, before, settings.effort, settings.seed, ledger)
         name = f"{'update' if may_add else 'assign'}/{run_id}"
         recorder = TraceRecorder(trace_path)
@@ -356,6 +358,7 @@ class ClusteringAgent:
         everything = [*earlier.texts, *texts] if may_add else texts
         info = earlier.info.model_copy(
             update={
+                "format": FORMAT,
                 "run_id": run_id,
                 "model": self.model,
                 "seed": settings.seed,

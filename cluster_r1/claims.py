@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,7 +11,17 @@ from itertools import count
 from pathlib import Path
 
 from cluster_r1.errors import InputError
-from cluster_r1.run_folder import ASSIGNMENTS, CLUSTERS, EDITS, RUN, TRACE, UNEDITED, read_json, write_whole
+from cluster_r1.run_folder import (
+    ASSIGNMENTS,
+    CLUSTERS,
+    EDITS,
+    RUN,
+    TRACE,
+    UNEDITED,
+    read_json,
+    recorded_lines,
+    write_whole,
+)
 
 CLAIM = ".unfinished"
 """Holds the id of the run that is to finish the folder; gone when `run.json` is there."""
@@ -46,11 +57,18 @@ def claim(folder: Path, run_id: str, *, overwrite: bool) -> None:
             f"{folder} cannot be made: {error.strerror}. Choose another folder (--out)"
         ) from error
     _lock(folder)
+    refuse_taken(folder, run_id, overwrite=overwrite)  # again: another process may have finished meanwhile
     write_whole(folder / CLAIM, run_id)
     if taken_over:
-        for path in (folder / RUN, folder / TRACE, folder / EDITS, *stopped_traces(folder)):
+        for path in (folder / RUN, folder / TRACE, *stopped_traces(folder)):
             path.unlink(missing_ok=True)
-        shutil.rmtree(folder / UNEDITED, ignore_errors=True)
+        forget_edits(folder)
+
+
+def forget_edits(folder: Path) -> None:
+    """Remove the record of edits, and the run as it was before them."""
+    (folder / EDITS).unlink(missing_ok=True)
+    shutil.rmtree(folder / UNEDITED, ignore_errors=True)
 
 
 def release(folder: Path) -> None:
@@ -128,6 +146,8 @@ def _stopped_names() -> map[str]:
 
 def _holder(folder: Path) -> str | None:
     """The id of the run that the folder holds; empty where it cannot be told, None where it holds none."""
+    if (folder / EDITS).exists():
+        return _edited(folder)
     try:
         if not (folder / RUN).exists():
             return (folder / CLAIM).read_text(encoding="utf-8")
@@ -141,3 +161,14 @@ def _holder(folder: Path) -> str | None:
     except InputError:
         return ""
     return str(held.get("run_id", "")) if isinstance(held, dict) else ""
+
+
+def _edited(folder: Path) -> str:
+    """The id of an edited run; empty where an edit is recorded that its `run.json` does not know yet."""
+    try:
+        held = read_json(folder / RUN)
+        known = held["edits"]
+        edits = [json.loads(line) for line in recorded_lines(folder)]
+    except (InputError, ValueError, KeyError, TypeError):
+        return ""
+    return str(held.get("run_id", "")) if known[len(known) - len(edits) :] == edits else ""

@@ -14,7 +14,7 @@ from cluster_r1.graphs.clustering.distinct import distinct_texts, spread
 from cluster_r1.graphs.clustering.entry import read_input, refuse_k_beyond
 from cluster_r1.graphs.clustering.limits import enforce_k
 from cluster_r1.graphs.clustering.state import ClusteringOutput
-from cluster_r1.graphs.corpus import CorpusContext, graph
+from cluster_r1.graphs.corpus import RECURSION_LIMIT, CorpusContext, graph
 from cluster_r1.graphs.corpus.assembling import clustering_of
 from cluster_r1.graphs.corpus.state import Effort
 from cluster_r1.types import CorpusReading, KRange, Text
@@ -61,7 +61,8 @@ async def cluster_corpus(
         seed=asked.seed,
         on_progress=tell,
     )
-    state = await graph.ainvoke({}, config, context=context)
+    limited: RunnableConfig = {**config, "recursion_limit": RECURSION_LIMIT}
+    state = await graph.ainvoke({}, limited, context=context)
     places, plan = state["places"], state["plan"]
     ids = [text.id for text in ordered]
     found = clustering_of(places, state["taxonomy"], ids)
@@ -79,6 +80,7 @@ async def cluster_corpus(
         effort=plan.effort,
         batches=len(plan.batches.batches),
         by_classifier=len(places.by_classifier()),
+        unread=state["unread"],
         disagreement=state["disagreement"],
         reason_for_k=state["reason"],
     )

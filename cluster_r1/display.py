@@ -76,6 +76,10 @@ def show_result(result: ClusteringResult, folder: Path, column: str | None) -> N
     """
     console = Console()
     console.print(_cluster_table(result, console.width))
+    if result.info.edits:
+        console.print(_summary(result, column), soft_wrap=True)
+        console.print(f"results: {escape(str(folder))}", soft_wrap=True, highlight=False)
+        return
     if result.info.changes is not None:
         console.print(escape(_changes(result.info.changes)), soft_wrap=True, highlight=False)
     for note in result.notes:
@@ -187,6 +191,10 @@ def _summary(result: ClusteringResult, column: str | None) -> str:
     why = _STOPPED[result.stop_reason].format(round=info.best_round)
     if info.model == "embedding" and result.stop_reason == "no_critic":
         why = "no review, the baseline groups by similar words, whatever the instruction"
+    source = f" (column {column})" if column else ""
+    if info.edits:
+        count = len(info.edits)
+        return escape(f"{counted(result)} · {count} change{'' if count == 1 else 's'} by hand")
     parts = [f"{info.model}: {why}"]
     if info.corpus is not None and info.corpus.disagreement is not None:
         parts.append(_by_classifier(info.corpus, len(result.texts)))
@@ -194,7 +202,6 @@ def _summary(result: ClusteringResult, column: str | None) -> str:
         parts.append(f"consensus of {info.passes} passes, which agree by {info.stability:.2f} (ARI)")
     if usage.calls or usage.saved_calls:
         parts.append(_spent(usage, reads=SCORER_TEMPLATE in info.templates))
-    source = f" (column {column})" if column else ""
     first = f"{counted(result)}{source} · {info.seconds['total']:.1f} s"
     return escape(f"{first}\n{' · '.join(parts)}")
 
@@ -225,6 +232,7 @@ def _spent(usage: Usage, *, reads: bool) -> str:
         spent = f"{usage.calls} texts read, {usage.input_tokens:,} tokens"
     else:
         spent = f"{usage.calls} calls, {usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
+    spent += "" if usage.cost_usd is None else f", ${usage.cost_usd:,.2f}"
     return spent + (f" ({usage.saved_calls} more from the cache)" if usage.saved_calls else "")
 
 

@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster_r1.claims import only_this_process
+from cluster_r1.claims import forget_edits, only_this_process
 from cluster_r1.edits import Edit
 from cluster_r1.errors import InputError
 from cluster_r1.result import ClusteringResult
-from cluster_r1.run_folder import ASSIGNMENTS, CLUSTERS, EDITS, RUN, UNEDITED, write_whole
+from cluster_r1.run_folder import ASSIGNMENTS, CLUSTERS, EDITS, RUN, UNEDITED, recorded_lines, write_whole
 
 
 def edit_run(folder: Path, edits: Sequence[Edit]) -> ClusteringResult:
@@ -20,8 +20,10 @@ def edit_run(folder: Path, edits: Sequence[Edit]) -> ClusteringResult:
         InputError: the folder holds no run, another process works in it, or an edit cannot be carried out.
     """
     with only_this_process(folder):
-        result = edited_run(folder).edit(*edits)
-        _write(folder, result, [*recorded_edits(folder), *result.info.edits[-len(edits) :]])
+        before = edited_run(folder)
+        result = before.edit(*edits)
+        new = result.info.edits[len(before.info.edits) :]
+        _write(folder, result, [*recorded_edits(folder), *new])
     return result
 
 
@@ -60,6 +62,8 @@ def undo_edit(folder: Path) -> ClusteringResult:
             raise InputError(f"{folder} has no edit that could be undone")
         result = _unedited(folder).edit(*edits[:-1])
         _write(folder, result, edits[:-1])
+        if not edits[:-1]:
+            forget_edits(folder)
     return result
 
 
@@ -70,13 +74,7 @@ def recorded_edits(folder: Path) -> list[Edit]:
         InputError: they cannot be read.
     """
     path = folder / EDITS
-    if not path.exists():
-        return []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    return [_edit(path, number, line) for number, line in enumerate(lines, 1)]
+    return [_edit(path, number, line) for number, line in enumerate(recorded_lines(folder), 1)]
 
 
 def _edit(path: Path, number: int, line: str) -> Edit:
@@ -95,7 +93,13 @@ def _write(folder: Path, result: ClusteringResult, edits: Sequence[Edit]) -> Non
     """Keep the run as it was, write the edits down, then the files that they lead to."""
     _keep_unedited(folder)
     write_whole(folder / EDITS, "".join(edit.model_dump_json() + "\n" for edit in edits))
-    result.write(folder)
+    try:
+        result.write(folder)
+    except InputError as error:
+        raise InputError(
+            f"the edit is recorded, but {error.__cause__ or error}. Make room: "
+            f"`cluster-r1 edit {folder} log` carries it out"
+        ) from error
 
 
 def _keep_unedited(folder: Path) -> None:

@@ -71,10 +71,20 @@ def resolved(edit: Edit, clustering: Clustering, order: Sequence[str]) -> Edit:
     return clear
 
 
+def taken_out(edits: Iterable[Edit]) -> frozenset[str]:
+    """The texts that the edits, in order, left in no cluster."""
+    outside: set[str] = set()
+    for edit in edits:
+        if edit.kind == "drop" or (edit.kind == "move" and NO_CLUSTER in edit.clusters):
+            outside |= set(edit.texts)
+        elif edit.kind == "move":
+            outside -= set(edit.texts)
+    return frozenset(outside)
+
+
 def division(whole: Cluster, parts: Sequence[Cluster]) -> tuple[Edit, ...]:
     """The edits that make these parts of a cluster; the first part keeps its id."""
     first, *others = parts
-    called = (first.name, first.description)
     edits = [
         Edit(
             kind="split",
@@ -85,7 +95,7 @@ def division(whole: Cluster, parts: Sequence[Cluster]) -> tuple[Edit, ...]:
         )
         for part in others
     ]
-    if called != (whole.name, whole.description):
+    if first.name != whole.name or first.description not in ("", whole.description):
         edits.append(
             Edit(kind="rename", clusters=(whole.id,), name=first.name, description=first.description)
         )
@@ -139,7 +149,7 @@ class _Draft:
         self._clusters = {cluster.id: cluster for cluster in clustering.clusters}
         self._placed = {assignment.text_id: assignment for assignment in clustering.assignments}
         self._outside = {outside.text_id: outside for outside in clustering.unassigned}
-        self._next_number = 1 + max((_number(id) for id in self._clusters), default=0)
+        self._next_number = 1 + max((cluster_number(id) for id in self._clusters), default=0)
 
     def merge(self, edit: Edit) -> str:
         existing = [id for id in edit.clusters if id in self._clusters]
@@ -238,6 +248,7 @@ class _Draft:
             )
 
 
-def _number(cluster_id: str) -> int:
+def cluster_number(cluster_id: str) -> int:
+    """The number in an id such as C12; 0 where there is none."""
     digits = cluster_id.removeprefix("C")
     return int(digits) if digits.isdecimal() else 0

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 from langchain_core.runnables import RunnableConfig
 
 from cluster_r1.agents.ledger import MOST_ANSWER_TOKENS, Ledger
+from cluster_r1.agents.parsing import AnswerError
 from cluster_r1.agents.reasoning_node import ReasoningNode
 from cluster_r1.corpus_runs import CorpusRequest, cluster_corpus, in_drawn_order
 from cluster_r1.errors import BudgetError
@@ -127,20 +128,34 @@ class Grouping:
         return self.settings.budget_tokens is not None or self.settings.budget_usd is not None
 
     async def _passes(self, batches: bool, ledger: Ledger) -> list[Grouped]:
-        """The passes, side by side; under a budget one after the other, as many as it covers."""
+        """The passes that came to the end: side by side; under a budget, one after the other.
+
+        Raises:
+            ClusterR1Error: none did, or one has found the model gone.
+        """
         numbers = range(self.settings.consensus)
         if not self._limited:
-            return list(await asyncio.gather(*(self._once(n, batches, ledger) for n in numbers)))
-        done: list[Grouped] = []
+            tried = await asyncio.gather(
+                *(self._once(number, batches, ledger) for number in numbers), return_exceptions=True
+            )
+            failed = [one for one in tried if isinstance(one, BaseException)]
+            done = [one for one in tried if not isinstance(one, BaseException)]
+            serious = [error for error in failed if not isinstance(error, AnswerError)]
+            if serious or not done:
+                raise (serious or failed)[0]
+            return done
+        done = []
         for number in numbers:
             try:
                 one = await self._once(number, batches, ledger)
-            except BudgetError:
-                if not done:
+            except (BudgetError, AnswerError) as error:
+                if not done and (isinstance(error, BudgetError) or number + 1 == self.settings.consensus):
                     raise
+                if isinstance(error, BudgetError):
+                    break
+                continue
+            if done and one.reading is not None and one.reading.unread:
                 break
-            if done and any("budget was spent" in note for note in one.output["notes"]):
-                break  # it did not come to all texts
             done.append(one)
         return done
 

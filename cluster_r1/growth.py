@@ -26,7 +26,7 @@ class Changes(Record):
         texts_added: how many there were that the run did not have.
         new_clusters: that were found in texts that fitted nowhere.
         grown: clusters of the earlier run that got texts.
-        taken_in: ids of texts of the earlier run that stood in no cluster, and now stand in a new one.
+        taken_in: ids of texts of the earlier run that stood in no cluster, and now stand in one.
         unassigned_before: texts in no cluster,
         unassigned_after: and afterwards.
     """

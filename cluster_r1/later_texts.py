@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from cluster_r1.agents.clustering.proposer import ProposedCluster
 from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.reasoning_node import ReasoningNode
 from cluster_r1.corpus_runs import Tell, in_drawn_order
-from cluster_r1.errors import BudgetError, InputError
+from cluster_r1.errors import InputError
 from cluster_r1.graphs.clustering.distinct import EMPTY, distinct_texts, spread
 from cluster_r1.graphs.clustering.entry import read_input
 from cluster_r1.graphs.corpus import CorpusContext
 from cluster_r1.graphs.corpus.assembling import assigned_to
-from cluster_r1.graphs.corpus.missing import LEAST_NEW
-from cluster_r1.graphs.corpus.places import NOWHERE, Places
-from cluster_r1.graphs.corpus.placing import Taxonomy, measure_disagreement, place
+from cluster_r1.graphs.corpus.missing import LEAST_NEW, SEARCHES
+from cluster_r1.graphs.corpus.places import NOWHERE, UNREAD, Places
+from cluster_r1.graphs.corpus.placing import Taxonomy, measure_disagreement, place, unread_notes
 from cluster_r1.graphs.corpus.planning import batch_size, choose_effort
 from cluster_r1.graphs.corpus.revising import add_missing
 from cluster_r1.graphs.corpus.state import Effort
-from cluster_r1.types import Assignment, Clustering, CorpusReading, Text
-
-_SEARCHES = 3  # for new clusters
+from cluster_r1.types import Assignment, Clustering, CorpusReading, Disagreement, Text, Unassigned
 
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What an earlier run left: its texts and its clustering of them."""
+    """What an earlier run left: its texts, its clustering, and which texts were taken out by hand."""
 
     texts: Sequence[Text]
     clustering: Clustering
     instruction: str
+    taken_out: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +73,16 @@ async def assign_texts(
     """Have the model put new texts into clusters, whose ids, names and order stay.
 
     A text that the earlier run had is not read again: it stands where its equal does. With `may_add`, texts
-    that fit nowhere are grouped, also those of the earlier run, and what is found is added.
+    that fit nowhere are grouped, also those of the earlier run that nobody took out by hand, and what is
+    found is added.
 
     Raises:
         InputError: the texts cannot be used.
         ModelError: the model is gone; finished calls are kept.
     """
-    distinct = distinct_texts([*_outside(asked.earlier, may_add), *read_input(asked.texts, "any")])
-    known = _known_places(asked.earlier)
+    pool = _pool(asked.earlier) if may_add else []
+    distinct = distinct_texts([*pool, *read_input(asked.texts, "any")])
+    known = _known_places(asked.earlier, {text.id for text in pool})
     unknown = [text for text in distinct.texts if _content(text) not in known]
     ordered = in_drawn_order(unknown, 0)
     context = CorpusContext(
@@ -95,42 +95,55 @@ async def assign_texts(
         seed=asked.seed,
         on_progress=tell,
     )
-    work = _Work(context, _taxonomy(asked.earlier.clustering), may_add)
+    pooled = {text.id for text in pool}
+    outside = [n for n, text in enumerate(ordered) if text.id in pooled]
+    work = _Work(context, _taxonomy(asked.earlier.clustering), outside, may_add)
     await RunnableLambda(work.carry_out).ainvoke(None, config)
-    ids = [text.id for text in ordered]
-    read = assigned_to(work.places, work.taxonomy, ids)
-    placed = [
+    read = assigned_to(work.places, work.taxonomy, [text.id for text in ordered])
+    again = [
         known[_content(text)].model_copy(update={"text_id": text.id})
         for text in distinct.texts
         if _content(text) in known
     ]
-    both = read.model_copy(update={"assignments": (*read.assignments, *placed)})
+    both = read.model_copy(
+        update={
+            "assignments": (*read.assignments, *(a for a in again if isinstance(a, Assignment))),
+            "unassigned": (*read.unassigned, *(a for a in again if isinstance(a, Unassigned))),
+        }
+    )
     return Assigned(
         clustering=spread(both, distinct),
-        notes=(*work.notes, *_known_note(len(placed))),
+        notes=(*work.notes, *_known_note(len(again))),
         reading=work.reading(),
     )
 
 
 class _Work:
-    """Placing the texts of a context, and adding clusters for those that fit nowhere."""
+    """Placing the texts of a context, and adding clusters for those that fit nowhere.
 
-    def __init__(self, context: CorpusContext, taxonomy: Taxonomy, may_add: bool) -> None:
+    The texts at `outside` are known to fit none of the clusters, and are read only under new ones.
+    """
+
+    def __init__(
+        self, context: CorpusContext, taxonomy: Taxonomy, outside: Sequence[int], may_add: bool
+    ) -> None:
         self.context, self.taxonomy, self._may_add = context, taxonomy, may_add
         self.places = Places.of(len(context.texts))
+        self.places.cluster[list(outside)] = NOWHERE
+        self.places.by_model[list(outside)] = True
         self.notes: list[str] = []
         self._effort = self._chosen_effort()
-        self._disagreement: Any = None
+        self._disagreement: Disagreement | None = None
+        self._unread = 0
 
     async def carry_out(self, _: Any) -> None:
         """Place all; an argument is what LangChain's tracing asks for."""
-        everything = np.arange(len(self.context.texts), dtype=np.intp)
-        unread = await place(everything, self.taxonomy, self.places, self._effort, self.context)
-        if unread:
-            self.notes.append(f"{unread} texts were not read: the budget was spent before")
-        elif self._may_add:
+        new = self.places.where(UNREAD)
+        self._enter(await place(new, self.taxonomy, self.places, self._effort, self.context))
+        if self._may_add and not self._unread:
             await self._add()
-        self._disagreement = await measure_disagreement(self.taxonomy, self.places, self.context)
+        self._disagreement, notes = await measure_disagreement(self.taxonomy, self.places, self.context)
+        self.notes += notes
 
     def reading(self) -> CorpusReading:
         """How the texts were read."""
@@ -138,23 +151,26 @@ class _Work:
             effort=self._effort,
             batches=0,
             by_classifier=len(self.places.by_classifier()),
+            unread=self._unread,
             disagreement=self._disagreement,
             reason_for_k="",
         )
 
+    def _enter(self, unread: int) -> None:
+        self._unread += unread
+        self.notes += unread_notes(unread, self.places)
+
     async def _add(self) -> None:
-        for _ in range(_SEARCHES):
-            nowhere = int((self.places.cluster == NOWHERE).sum())
+        for _ in range(SEARCHES):
+            nowhere = len(self.places.where(NOWHERE))
             if nowhere < LEAST_NEW:
                 return
             size = nowhere if self.context.node.context_tokens is None else batch_size(self.context)
-            try:
-                revised = await add_missing(self.taxonomy, self.places, size, self._effort, self.context)
-            except BudgetError:
-                self.notes.append("the budget was spent before new clusters were looked for")
-                return
+            revised = await add_missing(self.taxonomy, self.places, size, self._effort, self.context)
             self.notes += revised.notes
-            if revised.taxonomy == self.taxonomy:
+            self._enter(revised.unread)
+            if revised.taxonomy == self.taxonomy or revised.unread:
+                self.taxonomy = revised.taxonomy
                 return
             self.taxonomy = revised.taxonomy
 
@@ -172,18 +188,20 @@ def _taxonomy(clustering: Clustering) -> Taxonomy:
     )
 
 
-def _outside(earlier: Earlier, may_add: bool) -> list[Text]:
-    """The texts that the earlier run read and put nowhere: a new cluster may take them."""
-    if not may_add:
-        return []
+def _pool(earlier: Earlier) -> list[Text]:
+    """Texts that the earlier run put nowhere, and nobody took out by hand: a new cluster may take them."""
     outside = {text.text_id for text in earlier.clustering.unassigned if text.reason != EMPTY}
-    return [text for text in earlier.texts if text.id in outside]
+    return [text for text in earlier.texts if text.id in outside - earlier.taken_out]
 
 
-def _known_places(earlier: Earlier) -> dict[str, Assignment]:
-    """Where texts of the same wording stand."""
-    placed = {assignment.text_id: assignment for assignment in earlier.clustering.assignments}
-    return {_content(text): placed[text.id] for text in reversed(earlier.texts) if text.id in placed}
+def _known_places(earlier: Earlier, pool: Set[str]) -> dict[str, Assignment | Unassigned]:
+    """Where texts of the same wording stand, in a cluster or, if they are not to be read again, in none."""
+    outside = {each.text_id: each for each in earlier.clustering.unassigned if each.reason != EMPTY}
+    placed = {each.text_id: each for each in earlier.clustering.assignments}
+    standing: dict[str, Assignment | Unassigned] = {**outside, **placed}
+    texts = [text for text in reversed(earlier.texts) if text.id in standing and text.id not in pool]
+    in_clusters_last = sorted(texts, key=lambda text: text.id in placed)
+    return {_content(text): standing[text.id] for text in in_clusters_last}
 
 
 def _content(text: Text) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,12 +22,12 @@ from cluster_r1.run_folder import (
     ASSIGNMENTS,
     CHANGES,
     CLUSTERS,
-    EDITS,
     RUN,
     TRACE,
     Row,
     read_json,
     read_rows,
+    recorded_lines,
     write_json,
     write_rows,
 )
@@ -269,7 +270,8 @@ class ClusteringResult:
         """Read what `save` wrote.
 
         Raises:
-            InputError: the folder holds no finished run, or one of a newer version.
+            InputError: the folder holds no finished run, one of a newer version, or one whose last edit was
+                recorded but not carried out.
         """
         folder = Path(folder)
         if not (folder / RUN).is_file():
@@ -280,6 +282,7 @@ class ClusteringResult:
             raise InputError(f"{folder / RUN} is no record of a run")
         if written > FORMAT:
             raise InputError(f"{folder / RUN} was written by a newer version. Upgrade cluster-r1")
+        _refuse_unfinished_edit(folder, run)
         rows = read_rows(folder / ASSIGNMENTS)
         try:
             info = RunInfo.model_validate(run)
@@ -322,6 +325,18 @@ def _clustering(clusters: dict[str, Any], rows: Sequence[Row]) -> Clustering:
     )
 
 
+def _refuse_unfinished_edit(folder: Path, run: dict[str, Any]) -> None:
+    """Raise an InputError when an edit was recorded that the files do not show."""
+    recorded = recorded_lines(folder)
+    if not recorded:
+        return
+    shown = run.get("edits") or []
+    if [json.loads(line) for line in recorded] != shown[len(shown) - len(recorded) :]:
+        raise InputError(
+            f"{folder}: an edit was stopped before it was carried out. `cluster-r1 edit {folder} log` does it"
+        )
+
+
 def _refuse_contradictions(folder: Path, info: RunInfo, clustering: Clustering, rows: Sequence[Row]) -> None:
     """Raise an InputError when the files of a folder do not speak of the same texts and clusters."""
     members: dict[str, list[str]] = {cluster.id: [] for cluster in clustering.clusters}
@@ -329,8 +344,7 @@ def _refuse_contradictions(folder: Path, info: RunInfo, clustering: Clustering, 
         if row.cluster_id:
             members.setdefault(row.cluster_id, []).append(row.id)
     agree = members == {cluster.id: list(cluster.members) for cluster in clustering.clusters}
-    interrupted = (folder / EDITS).exists()
-    mend = f"An edit was stopped: `cluster-r1 edit {folder} log` carries it out"
-    remedy = mend if interrupted else "Run it again"
     if not agree or len({row.id for row in rows}) != len(rows) or len(rows) != info.texts:
-        raise InputError(f"{folder}: {ASSIGNMENTS}, {CLUSTERS} and {RUN} are not of the same run. {remedy}")
+        raise InputError(
+            f"{folder}: {ASSIGNMENTS}, {CLUSTERS} and {RUN} are not of the same run. Run it again"
+        )

@@ -129,7 +129,8 @@ def update(
     }
     agent = open_agent(model or earlier.info.model, options)
     stem = slug(Path(file).stem if file != "-" else "stdin")
-    folder = out or run.with_name(f"{run.resolve().name}-with-{stem}")
+    named = run if run.name not in ("", "..") else run.resolve()
+    folder = out or named.with_name(f"{named.name}-with-{stem}")
     result = _carry_out(agent, earlier, read, folder, source_name(file), overwrite, may_add=True)
     show(result, folder, read.text_column, as_json)
 

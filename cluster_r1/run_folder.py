@@ -91,6 +91,21 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} cannot be read: {error}") from error
 
 
+def recorded_lines(folder: Path) -> list[str]:
+    """The lines of `edits.jsonl`; none where there is no such file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    path = folder / EDITS
+    if not path.exists():
+        return []
+    try:  # lines end with \n alone: names may hold what else ends lines in Unicode
+        return [line for line in path.read_text(encoding="utf-8").split("\n") if line]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
 def write_whole(path: Path, content: str) -> None:
     """Write a text file under another name first, so that a killed process leaves the old one or the new.
 

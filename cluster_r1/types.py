@@ -193,6 +193,7 @@ class CorpusReading(Record):
         effort: `thorough`, where the model read every text, or `economy`.
         batches: that were grouped first.
         by_classifier: texts that a classifier placed.
+        unread: texts that the model was to read, but for the budget.
         disagreement: of classifier and model; None where the model read everything.
         reason_for_k: why there are as many clusters, in the model's words.
     """
@@ -200,6 +201,7 @@ class CorpusReading(Record):
     effort: Literal["economy", "thorough"]
     batches: int
     by_classifier: int
+    unread: int = 0
     disagreement: Disagreement | None
     reason_for_k: str
 

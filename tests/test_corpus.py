@@ -347,4 +347,3 @@ def test_the_estimate_of_disagreement_covers_the_truth() -> None:
         found = estimated_disagreement(differing, 300, by_classifier=8000, texts=10_000)
         covered += found.low <= 0.8 * truth <= found.high
     assert covered >= 182
-    assert estimated_disagreement(0, 0, 5, 10).high == 0.5

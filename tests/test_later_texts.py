@@ -162,9 +162,7 @@ def test_edits_are_carried_out_recorded_and_undone(run: ClusteringResult, tmp_pa
         undo_edit(folder)
 
 
-def test_edits_are_replayed_on_a_run_of_the_same_texts(
-    server: FakeOpenAI, run: ClusteringResult, tmp_path: Path
-) -> None:
+def test_edits_are_replayed_on_a_run_of_the_same_texts(run: ClusteringResult, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     edit_run(folder, [Edit(kind="merge", clusters=("late", "login")), Edit(kind="drop", texts=("3",))])
     edited = ClusteringResult.load(folder)
@@ -191,17 +189,27 @@ def test_an_edit_that_cannot_be_says_why_and_changes_nothing(
     assert recorded_edits(tmp_path / "run") == []
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        Edit(kind="merge", clusters=("late", "login")),
+        Edit(kind="rename", clusters=("late",), name="late\u2028delivery"),
+    ],
+)
+@pytest.mark.parametrize("files", [(RUN,), (RUN, CLUSTERS), (RUN, CLUSTERS, ASSIGNMENTS)])
 def test_an_edit_that_was_written_down_but_not_carried_out_is_not_lost(
-    run: ClusteringResult, tmp_path: Path
+    run: ClusteringResult, tmp_path: Path, edit: Edit, files: tuple[str, ...]
 ) -> None:
-    """As if the process had been killed between two of the files."""
+    """As if the process had been killed before these files were written."""
     folder = tmp_path / "run"
-    before = (folder / RUN).read_bytes(), (folder / CLUSTERS).read_bytes()
-    edited = edit_run(folder, [Edit(kind="merge", clusters=("late", "login"))])
-    (folder / RUN).write_bytes(before[0])
-    (folder / CLUSTERS).write_bytes(before[1])
-    with pytest.raises(InputError, match=r"An edit was stopped: `cluster-r1 edit .* log` carries"):
+    before = {name: (folder / name).read_bytes() for name in files}
+    edited = edit_run(folder, [edit])
+    for name, content in before.items():
+        (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=r"an edit was stopped .* `cluster-r1 edit .* log` does it"):
         ClusteringResult.load(folder)
+    with pytest.raises(InputError, match="holds another run"):
+        run.save(folder)
     assert_same(edited_run(folder), edited)
     mended_run(folder)
     assert_same(ClusteringResult.load(folder), edited)
@@ -221,6 +229,34 @@ def test_new_texts_follow_edits(server: FakeOpenAI, run: ClusteringResult, tmp_p
     edit_run(tmp_path / "run", [Edit(kind="rename", clusters=("late",), name="delays")])
     assigned = agent_of(server).assign(tmp_path / "run", ["delays: a parcel"])
     assert assigned.cluster_named("delays").members == ("0",)
+
+
+def test_what_was_taken_out_by_hand_stays_out(server: FakeOpenAI, run: ClusteringResult) -> None:
+    edited = run.edit(Edit(kind="move", clusters=("none",), texts=("0",), reason="no ticket"))
+    again = {"new": run.texts[0].text, "more": "late: one", "w1": "weather: a", "w2": "weather: b"}
+    updated = agent_of(server).update(edited, again)
+    assert {text.text_id: text.reason for text in updated.unassigned} == {
+        "0": "no ticket",
+        "new": "no ticket",
+    }
+    assert updated.info.changes is not None
+    assert updated.info.changes.taken_in == ("60",)
+    assigned = agent_of(server).assign(edited, {"new": run.texts[0].text, "other": "weather: rain"})
+    assert [text.reason for text in assigned.unassigned] == ["no ticket", "says weather"]
+
+
+def test_a_whole_run_after_edits_that_were_undone_is_not_replaced_by_the_old_one(
+    run: ClusteringResult, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    edit_run(folder, [Edit(kind="rename", clusters=("late",), name="delays")])
+    undo_edit(folder)
+    newer = ClusteringResult.load(folder)
+    moved = newer.edit(Edit(kind="move", clusters=("praise",), texts=("60",)))
+    whole = ClusteringResult(newer.texts, moved.clustering, newer.info)  # e.g. with a larger budget
+    whole.save(folder)
+    edited = edit_run(folder, [Edit(kind="rename", clusters=("late",), name="delays")])
+    assert not edited.unassigned
 
 
 # --- folders ---

@@ -12,6 +12,8 @@ from cluster_r1.agents.models.static_embedder import embed
 from cluster_r1.edits import Edit, apply_edits
 from cluster_r1.types import Cluster, Clustering, KRange
 
+_MANY_NOTES = 5
+
 
 def enforce_k(
     clustering: Clustering, k: KRange | None, ids: Sequence[str], wording: Mapping[str, str]
@@ -25,10 +27,10 @@ def enforce_k(
     if k is None:
         return clustering, ()
     notes: list[str] = []
-    while len(clustering.clusters) > k.high:
-        edit, note = _merge_smallest(clustering, wording)
-        clustering = apply_edits(clustering, [edit], ids).clustering
-        notes.append(note)
+    merges = _merges(clustering.clusters, k.high, wording)
+    if merges:
+        notes += _merge_notes(merges, clustering)
+        clustering = apply_edits(clustering, merges, ids).clustering
     undivided: dict[str, str] = {}  # by a part's name that of the whole, lest names grow with each division
     while len(clustering.clusters) < k.low:
         divisible = [cluster for cluster in clustering.clusters if len(cluster.members) > 1]
@@ -44,19 +46,39 @@ def enforce_k(
     return clustering, tuple(notes)
 
 
-def _merge_smallest(clustering: Clustering, wording: Mapping[str, str]) -> tuple[Edit, str]:
-    """Of the smallest clusters, the one that is most like another joins it."""
-    least = min(len(cluster.members) for cluster in clustering.clusters)
-    centres = {cluster.id: _centre(cluster, wording) for cluster in clustering.clusters}
-    pairs = [
-        (smallest, other)
-        for smallest in reversed(clustering.clusters)
-        for other in clustering.clusters
-        if len(smallest.members) == least and other.id != smallest.id
+def _merges(clusters: Sequence[Cluster], most: int, wording: Mapping[str, str]) -> list[Edit]:
+    """The merges after which `most` clusters are left: of the smallest, that which is most like another."""
+    if len(clusters) <= most:
+        return []
+    sums = np.stack([_sum(cluster, wording) for cluster in clusters])
+    sizes = np.array([len(cluster.members) for cluster in clusters])
+    left = list(range(len(clusters)))
+    edits = []
+    while len(left) > most:
+        smallest = [number for number in reversed(left) if sizes[number] == sizes[left].min()]
+        centres = sums[left] / np.maximum(np.linalg.norm(sums[left], axis=1, keepdims=True), 1e-9)
+        place = {number: position for position, number in enumerate(left)}
+        rows = [place[number] for number in smallest]
+        alike = centres[rows] @ centres.T
+        alike[np.arange(len(rows)), rows] = -np.inf
+        row, column = np.unravel_index(int(alike.argmax()), alike.shape)
+        gone, kept = smallest[int(row)], left[int(column)]
+        edits.append(Edit(kind="merge", clusters=(clusters[kept].id, clusters[gone].id)))
+        sums[kept] += sums[gone]
+        sizes[kept] += sizes[gone]
+        left.remove(gone)
+    return edits
+
+
+def _merge_notes(merges: Sequence[Edit], clustering: Clustering) -> list[str]:
+    """A note for each merge, or one for all where there are many."""
+    if len(merges) > _MANY_NOTES:
+        return [f"{len(merges)} small clusters were merged into others by similarity, to keep k"]
+    name = {cluster.id: cluster.name for cluster in clustering.clusters}
+    return [
+        f"{name[gone]!r} was merged into {name[kept]!r} by similarity, to keep k"
+        for kept, gone in (edit.clusters for edit in merges)
     ]
-    smallest, nearest = max(pairs, key=lambda pair: float(centres[pair[0].id] @ centres[pair[1].id]))
-    note = f"{smallest.name!r} was merged into {nearest.name!r} by similarity, to keep k"
-    return Edit(kind="merge", clusters=(nearest.id, smallest.id)), note
 
 
 def _divide(
@@ -84,6 +106,6 @@ def _divide(
     ]
 
 
-def _centre(cluster: Cluster, wording: Mapping[str, str]) -> NDArray[np.float32]:
-    centre: NDArray[np.float32] = embed([wording[member] for member in cluster.members]).mean(axis=0)
-    return centre / max(float(np.linalg.norm(centre)), 1e-9)
+def _sum(cluster: Cluster, wording: Mapping[str, str]) -> NDArray[np.float32]:
+    total: NDArray[np.float32] = embed([wording[member] for member in cluster.members]).sum(axis=0)
+    return total

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster_r1.errors import RefusedError
+from cluster_r1.errors import BudgetError, RefusedError
 from cluster_r1.graphs.clustering import OpenContext, graph, recursion_limit
 from cluster_r1.graphs.clustering.checking import NOT_PLACED
 from cluster_r1.graphs.corpus.reconciling import BatchCluster
@@ -18,10 +18,14 @@ _ROUNDS = 0  # refinements of a batch: the reconciler looks at all of them toget
 
 @dataclass(frozen=True, slots=True)
 class Grouped:
-    """The clusters of a batch, what fits none of them under the name "none"; a note if there are none."""
+    """The clusters of a batch, what fits none of them under the name "none".
+
+    `note` says why there are none, `unpaid` that it was for want of budget.
+    """
 
     found: tuple[BatchCluster, ...] = ()
     note: str = ""
+    unpaid: str = ""
 
 
 async def group_batch(number: int, positions: Sequence[int], called: str, context: CorpusContext) -> Grouped:
@@ -34,7 +38,6 @@ async def group_batch(number: int, positions: Sequence[int], called: str, contex
         context: of the corpus.
 
     Raises:
-        BudgetError: the budget does not cover it.
         ModelError: the model is gone.
     """
     context.tell("cluster_batch", f"{called}: {len(positions)} texts")
@@ -52,6 +55,8 @@ async def group_batch(number: int, positions: Sequence[int], called: str, contex
         output = await graph.ainvoke(given, config, context=inner)
     except RefusedError as error:
         return Grouped(note=f"{called}: not grouped ({error})")
+    except BudgetError as error:
+        return Grouped(note=f"{called}: not grouped (the budget was spent)", unpaid=str(error))
     clustering: Clustering = output["clustering"]
     if not clustering.clusters:
         return Grouped(note=f"{called}: not grouped (no usable answer)")

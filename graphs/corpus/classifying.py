@@ -27,11 +27,15 @@ _CHUNK = 20_000  # texts whose features are held at once
 _SURE = 0.95  # lower bound, at 95 %, of the agreement with the model above the threshold
 
 
+NEVER = 1.1
+"""A threshold that no probability reaches."""
+
+
 class Calibration(Record):
     """From which probability on the classifier's label is taken.
 
     Attributes:
-        threshold: above 1 if it never is.
+        threshold: `NEVER` if it never is.
         agreement: with the model's labels above it, measured on labels that were held out,
         share: of the held-out texts that are above it.
         labelled: texts that the model had labelled.
@@ -123,9 +127,7 @@ def _classifier() -> OneVsRestClassifier:
 
     Balanced: a rare label would else be taken for a frequent one, and surely so.
     """
-    return OneVsRestClassifier(
-        LogisticRegression(C=10.0, solver="liblinear", dual=True, class_weight="balanced", random_state=0)
-    )
+    return OneVsRestClassifier(LogisticRegression(C=10.0, solver="liblinear", class_weight="balanced"))
 
 
 def _calibration(right: NDArray[np.bool_], sure: NDArray[np.float64]) -> Calibration:
@@ -135,7 +137,7 @@ def _calibration(right: NDArray[np.bool_], sure: NDArray[np.float64]) -> Calibra
     bounds = beta.ppf(0.05, hits, counts - hits + 1)  # Clopper & Pearson, Biometrika 26 (1934), one-sided
     good = np.flatnonzero(bounds >= _SURE)
     if not len(good):
-        return Calibration(threshold=1.1, agreement=0.0, share=0.0, labelled=len(order))
+        return Calibration(threshold=NEVER, agreement=0.0, share=0.0, labelled=len(order))
     last = int(good[-1])
     return Calibration(
         threshold=float(sure[order][last]),

@@ -34,11 +34,9 @@ def estimated_disagreement(differing: int, audited: int, by_classifier: int, tex
     """The share of all texts that the model would place otherwise, from a random audit of the classifier's.
 
     Wilson's 95 % interval (Journal of the American Statistical Association 22, 1927) of the audited texts,
-    times the share of the texts that stay where the classifier has placed them.
+    times the share of the texts that stay where the classifier has placed them. At least one is audited.
     """
     share = by_classifier / texts
-    if not audited:
-        return Disagreement(value=0.0, low=0.0, high=share, audited=0)
     interval = binomtest(differing, audited).proportion_ci(method="wilson")
     return Disagreement(
         value=round(share * differing / audited, 4),

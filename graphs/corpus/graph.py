@@ -35,6 +35,10 @@ def _without_places(state: Any) -> Any:
 CorpusGraph = CompiledStateGraph[CorpusState, CorpusContext, CorpusState, CorpusState]
 
 
+RECURSION_LIMIT = 40
+"""Steps of a run, above what all searches and revisions take."""
+
+
 def build_graph() -> CorpusGraph:
     """The compiled graph, without a checkpointer: the response cache is what resumes a run."""
     builder = StateGraph(CorpusState, CorpusContext)

@@ -12,7 +12,8 @@ from cluster_r1.agents.clustering.proposer import ProposedCluster
 from cluster_r1.agents.clustering.reconciler import Reconciler
 from cluster_r1.agents.distinctive_words import plain_name
 from cluster_r1.agents.parsing import AnswerError
-from cluster_r1.errors import RefusedError
+from cluster_r1.edits import cluster_number
+from cluster_r1.errors import BudgetError, RefusedError
 from cluster_r1.graphs.corpus.batching import group_batch
 from cluster_r1.graphs.corpus.reconciling import BatchCluster, join_by_anchors
 from cluster_r1.graphs.corpus.sampling import draw_batches
@@ -20,6 +21,7 @@ from cluster_r1.graphs.corpus.state import CorpusContext
 from cluster_r1.graphs.corpus.taxonomy import complete, found_groups, taxonomy_of, unjoined
 from cluster_r1.types import NO_CLUSTER
 
+SEARCHES = 3  # for missing clusters: those found first may be a part of them
 LEAST_NEW = 3  # texts that a cluster is expected to have before it is added
 
 _ANCHOR_SHARE = 0.1
@@ -41,6 +43,7 @@ async def find_missing(
         BudgetError: the budget does not cover it.
         ModelError: the model is gone.
     """
+    assert len(nowhere), "there is nothing to group"
     drawn = draw_batches(
         context.at(nowhere),
         size=size,
@@ -56,6 +59,8 @@ async def find_missing(
         )
     )
     notes = list(dict.fromkeys(group.note for group in grouped if group.note))
+    if not any(group.found for group in grouped) and (unpaid := [g.unpaid for g in grouped if g.unpaid]):
+        raise BudgetError(unpaid[0])
     found = [cluster for group in grouped for cluster in group.found if cluster.name != NO_CLUSTER]
     anchors = [int(nowhere[place]) for place in drawn.anchors]
     groups = join_by_anchors(found, anchors, context.seed) if found else []
@@ -73,7 +78,7 @@ def numbered(
     new: Sequence[ProposedCluster], taxonomy: Sequence[ProposedCluster]
 ) -> tuple[ProposedCluster, ...]:
     """The new clusters under ids that no cluster of the taxonomy has."""
-    first = 1 + max((_number(cluster.id) for cluster in taxonomy), default=0)
+    first = 1 + max((cluster_number(cluster.id) for cluster in taxonomy), default=0)
     return tuple(cluster.model_copy(update={"id": f"C{number}"}) for number, cluster in enumerate(new, first))
 
 
@@ -88,15 +93,10 @@ async def _named(
             joined = await context.node.ask(
                 Reconciler(), given, texts=len(groups), round=1, ledger=context.ledger
             )
-        except (AnswerError, RefusedError) as error:
+        except (AnswerError, RefusedError, BudgetError) as error:
             context.tell("revise", f"not reconciled by the model: {error}")
     return taxonomy_of(complete(joined, given))
 
 
 def _texts(group: Sequence[int], found: Sequence[BatchCluster]) -> int:
     return len({member for place in group for member in found[place].members})
-
-
-def _number(cluster_id: str) -> int:
-    digits = cluster_id.removeprefix("C")
-    return int(digits) if digits.isdecimal() else 0

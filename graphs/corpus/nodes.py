@@ -11,12 +11,9 @@ from cluster_r1.agents.clustering.reconciler import Reconciler
 from cluster_r1.agents.parsing import AnswerError
 from cluster_r1.errors import BudgetError, RefusedError
 from cluster_r1.graphs.corpus.batching import group_batch
-from cluster_r1.graphs.corpus.placing import (
-    measure_disagreement,
-    nowhere_positions,
-    place,
-    unread_positions,
-)
+from cluster_r1.graphs.corpus.missing import SEARCHES
+from cluster_r1.graphs.corpus.places import NOWHERE, UNREAD
+from cluster_r1.graphs.corpus.placing import measure_disagreement, place, unread_notes
 from cluster_r1.graphs.corpus.planning import make_plan
 from cluster_r1.graphs.corpus.reconciling import join_by_anchors
 from cluster_r1.graphs.corpus.reviewing import review
@@ -29,7 +26,6 @@ _Runtime = Runtime[CorpusContext]
 
 _MANY_NOWHERE = 0.02  # share of the texts that fit nowhere from which on new clusters are looked for
 _LEAST_NOWHERE = 10
-_SEARCHES = 3  # for missing clusters: those found first may be a part of them
 
 
 async def plan(state: CorpusState, runtime: _Runtime) -> Command[Literal["cluster_batch"]]:
@@ -46,7 +42,11 @@ async def cluster_batch(state: BatchState, runtime: _Runtime) -> CorpusState:
     """Group one batch as the clustering graph does; a batch that fails leaves its texts to be assigned."""
     number = state["batch"]
     grouped = await group_batch(number, state["positions"], f"batch {number + 1}", runtime.context)
-    return {"found": list(grouped.found), "notes": [grouped.note] if grouped.note else []}
+    return {
+        "found": list(grouped.found),
+        "notes": [grouped.note] if grouped.note else [],
+        "unpaid": [grouped.unpaid] if grouped.unpaid else [],
+    }
 
 
 async def reconcile(state: CorpusState, runtime: _Runtime) -> Command[Literal["assign"]]:
@@ -54,6 +54,8 @@ async def reconcile(state: CorpusState, runtime: _Runtime) -> Command[Literal["a
     context = runtime.context
     found = [cluster for cluster in state.get("found", []) if cluster.name != NO_CLUSTER]
     outside = [cluster for cluster in state.get("found", []) if cluster.name == NO_CLUSTER]
+    if not found and state["unpaid"]:
+        raise BudgetError(state["unpaid"][0])
     if not found:
         raise AnswerError(f"{context.node.spec} grouped none of the batches: another model may")
     groups = join_by_anchors(found, state["plan"].batches.anchors, context.seed)
@@ -64,7 +66,7 @@ async def reconcile(state: CorpusState, runtime: _Runtime) -> Command[Literal["a
         joined = await context.node.ask(
             Reconciler(), given, texts=len(groups), round=0, ledger=context.ledger
         )
-    except (AnswerError, RefusedError) as error:
+    except (AnswerError, RefusedError, BudgetError) as error:
         joined = unjoined(given)
         notes.append(f"the groups were not reconciled by the model: {error}")
     joined = complete(joined, given)
@@ -81,9 +83,10 @@ async def reconcile(state: CorpusState, runtime: _Runtime) -> Command[Literal["a
 async def assign(state: CorpusState, runtime: _Runtime) -> Command[Literal["audit"]]:
     """Give every text its cluster: the model reads all, or a sample from which a classifier learns."""
     places = state["places"]
-    unread = unread_positions(places)
+    unread = places.where(UNREAD)
     left = await place(unread, state["taxonomy"], places, state["plan"].effort, runtime.context)
-    return Command(goto="audit", update=CorpusState(places=places, notes=_unread_note(left)))
+    update = CorpusState(places=places, unread=left, notes=unread_notes(left, places))
+    return Command(goto="audit", update=update)
 
 
 async def audit(state: CorpusState, runtime: _Runtime) -> Command[Literal["revise", "finalize"]]:
@@ -92,9 +95,10 @@ async def audit(state: CorpusState, runtime: _Runtime) -> Command[Literal["revis
     When nothing is left to be changed, the model reads some of what a classifier has placed.
     """
     context, places = runtime.context, state["places"]
-    nowhere = len(nowhere_positions(places))
+    nowhere = len(places.where(NOWHERE))
     many = max(_LEAST_NOWHERE, _MANY_NOWHERE * len(context.texts))
-    if state["gaps"] < _SEARCHES and nowhere >= many:
+    may_add = context.k is None or len(state["taxonomy"]) < context.k.high
+    if state["gaps"] < SEARCHES and nowhere >= many and may_add:
         context.tell("audit", f"{nowhere:,} texts fit nowhere: looking for clusters that are missing")
         return Command(goto="revise", update=CorpusState(gaps=state["gaps"] + 1))
     if not state["reviewed"]:
@@ -104,31 +108,27 @@ async def audit(state: CorpusState, runtime: _Runtime) -> Command[Literal["revis
             return Command(goto="revise", update=update)
     else:
         update = CorpusState(findings=())
-    update["disagreement"] = await measure_disagreement(state["taxonomy"], places, context)
-    return Command(goto="finalize", update=update)
+    measured, said = await measure_disagreement(state["taxonomy"], places, context)
+    notes = [*update.get("notes", []), *said]
+    return Command(goto="finalize", update=update | CorpusState(disagreement=measured, notes=notes))
 
 
 async def revise(state: CorpusState, runtime: _Runtime) -> Command[Literal["audit"]]:
     """Change the taxonomy as the audit wants it; only texts that this touches are read again."""
     context, places, planned = runtime.context, state["places"], state["plan"]
     size = max(map(len, planned.batches.batches))
-    try:
-        if state["findings"]:
-            revised = await carry_out(
-                state["findings"], state["taxonomy"], places, size, planned.effort, context
-            )
-        else:
-            revised = await add_missing(state["taxonomy"], places, size, planned.effort, context)
-    except BudgetError:
-        note = "the budget was spent before the audit's findings were carried out"
-        return Command(goto="audit", update=CorpusState(gaps=_SEARCHES, findings=(), notes=[note]))
+    if state["findings"]:
+        revised = await carry_out(state["findings"], state["taxonomy"], places, size, planned.effort, context)
+    else:
+        revised = await add_missing(state["taxonomy"], places, size, planned.effort, context)
     unchanged = revised.taxonomy == state["taxonomy"]
     update: CorpusState = {
         "taxonomy": revised.taxonomy,
         "places": places,
         "findings": (),
-        "gaps": _SEARCHES if unchanged else state["gaps"],
-        "notes": [*revised.notes, *_unread_note(revised.unread)],
+        "gaps": SEARCHES if unchanged else state["gaps"],
+        "unread": state["unread"] + revised.unread,
+        "notes": [*revised.notes, *unread_notes(revised.unread, places)],
     }
     return Command(goto="audit", update=update)
 
@@ -150,7 +150,3 @@ async def _reviewed(state: CorpusState, context: CorpusContext) -> tuple[tuple[F
         return (), ["the budget was spent before a critic looked at the clusters"]
     except (AnswerError, RefusedError) as error:
         return (), [f"the clusters were not reviewed: {error}"]
-
-
-def _unread_note(texts: int) -> list[str]:
-    return [f"{texts} texts were not read: the budget was spent before"] if texts else []

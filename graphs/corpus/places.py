@@ -24,13 +24,15 @@ class Places:
     Attributes:
         cluster: position in the taxonomy, or one of the above.
         confidence: in [0, 1]; NaN where there is none.
-        by_model: whether the model placed it, rather than the classifier.
+        by_model: whether the model has placed it.
+        learnt: whether a classifier has.
         reasons: by position.
     """
 
     cluster: NDArray[np.int32]
     confidence: NDArray[np.float32]
     by_model: NDArray[np.bool_]
+    learnt: NDArray[np.bool_]
     reasons: dict[int, str] = field(default_factory=dict)
 
     @classmethod
@@ -40,6 +42,7 @@ class Places:
             np.full(texts, UNREAD, dtype=np.int32),
             np.full(texts, np.nan, dtype=np.float32),
             np.zeros(texts, dtype=np.bool_),
+            np.zeros(texts, dtype=np.bool_),
         )
 
     def enter_learnt(
@@ -47,10 +50,14 @@ class Places:
     ) -> None:
         """Enter where a classifier puts these texts, and how sure it is."""
         self.cluster[positions], self.confidence[positions] = labels, sure
-        self.by_model[positions] = False
+        self.by_model[positions], self.learnt[positions] = False, True
         for position in positions.tolist() if self.reasons else ():
             self.reasons.pop(position, None)
 
     def by_classifier(self) -> NDArray[np.intp]:
         """Texts that stand where a classifier has put them, ascending."""
-        return np.flatnonzero(~self.by_model & (self.cluster >= NOWHERE))
+        return np.flatnonzero(self.learnt)
+
+    def where(self, cluster: int) -> NDArray[np.intp]:
+        """Texts of a cluster, or of NOWHERE, UNREAD, FAILED; ascending."""
+        return np.flatnonzero(self.cluster == cluster)

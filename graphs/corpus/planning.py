@@ -18,10 +18,11 @@ BATCH_TEXTS = 100  # that are grouped in one context
 ANCHOR_SHARE = 0.2  # of a batch
 MOST_BATCHES = 10
 ECONOMY_FROM = 2_000  # texts above which a classifier helps, if nobody says otherwise
-LABELLED = 2_000  # texts that the model labels for the classifier, at least,
-LABELLED_SHARE = 0.04  # of the texts, if that is more,
-MOST_LABELLED = 6_000  # and at most: more teach it little
-UNSURE_SHARE = 0.06  # of the texts: those the classifier is unsure of that the model reads
+LABELLED_SHARE = 0.2  # of the texts: those that the model labels for the classifier,
+LEAST_LABELLED = 2_000  # at least,
+MOST_LABELLED = 4_000  # and at most: more teach it little
+UNSURE_SHARE = 0.06  # of the texts: those the classifier is unsure of that the model reads, at most,
+UNSURE = 4_000  # or so many, if that is more
 AUDITED = 300  # texts of those the classifier has placed that the model reads as well
 
 REVIEWED = 120  # texts of all clusters that a critic sees together
@@ -51,7 +52,12 @@ def needs_batches(texts: Sequence[Text], instruction: str, node: ReasoningNode) 
 
 def labelled_of(texts: int) -> int:
     """How many of so many texts the model labels for the classifier."""
-    return min(max(LABELLED, int(LABELLED_SHARE * texts)), MOST_LABELLED)
+    return min(max(LEAST_LABELLED, int(LABELLED_SHARE * texts)), MOST_LABELLED)
+
+
+def unsure_of(texts: int) -> int:
+    """How many of so many texts the model reads at most because the classifier is unsure of them."""
+    return max(UNSURE, int(UNSURE_SHARE * texts))
 
 
 def make_plan(context: CorpusContext) -> Plan:
@@ -96,7 +102,9 @@ def tokens_of_texts(texts: Sequence[str]) -> float:
 
 def texts_read(effort: Effort, left: int) -> int:
     """How many of the texts outside the batches the model reads, at most."""
-    return left if effort == "thorough" else labelled_of(left) + AUDITED + int(UNSURE_SHARE * left)
+    if effort == "thorough":
+        return left
+    return min(left, labelled_of(left) + AUDITED + unsure_of(left))
 
 
 def _with_cost(texts: Sequence[str], batches: Batches, effort: Effort, left: int) -> Plan:

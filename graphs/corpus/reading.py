@@ -153,7 +153,7 @@ def enter(places: Places, read: Read, taxonomy: Sequence[ProposedCluster]) -> No
     for position, placement in read.placements.items():
         places.cluster[position] = number[placement.cluster]
         places.confidence[position] = np.nan if placement.confidence is None else placement.confidence
-        places.by_model[position] = True
+        places.by_model[position], places.learnt[position] = True, False
         places.reasons[position] = placement.reason
     for position, why in read.failed.items():
         places.cluster[position] = FAILED

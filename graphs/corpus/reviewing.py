@@ -10,6 +10,7 @@ from cluster_r1.agents.clustering.critic import Critic, CriticInput
 from cluster_r1.agents.clustering.fitting import fit_texts
 from cluster_r1.agents.clustering.grouping_view import view_of
 from cluster_r1.agents.clustering.proposer import ProposedCluster
+from cluster_r1.errors import BudgetError
 from cluster_r1.graphs.corpus.batching import group_batch
 from cluster_r1.graphs.corpus.missing import LEAST_NEW
 from cluster_r1.graphs.corpus.places import Places
@@ -62,7 +63,7 @@ async def review(
 async def divide(
     number: int, taxonomy: Sequence[ProposedCluster], places: Places, size: int, context: CorpusContext
 ) -> tuple[ProposedCluster, ...]:
-    """What a cluster that holds several things is made of, the largest first; itself alone if it is one.
+    """What a cluster that holds several things is made of, the largest first; nothing if it is one.
 
     Args:
         number: of the cluster in the taxonomy.
@@ -80,12 +81,14 @@ async def divide(
     whole = taxonomy[number]
     grouped = await group_batch(number, [int(n) for n in np.sort(drawn)], f"{whole.name!r}", context)
     expected = len(members) / max(len(drawn), 1)
+    if grouped.unpaid:
+        raise BudgetError(grouped.unpaid)
     parts = [
         ProposedCluster(id=whole.id, name=cluster.name, description=cluster.description)
         for cluster in sorted(grouped.found, key=lambda cluster: -len(cluster.members))
         if cluster.name != NO_CLUSTER and len(cluster.members) * expected >= LEAST_NEW
     ]
-    return tuple(parts) if len(parts) > 1 else (whole,)
+    return tuple(parts) if len(parts) > 1 else ()
 
 
 def _sample(

@@ -46,7 +46,9 @@ class Plan(Record):
 class CorpusState(TypedDict, total=False):
     """Everything between START and END.
 
-    `gaps` counts the searches for missing clusters; `findings` are what a critic wants changed.
+    `unpaid` says of batches that the budget did not cover them; `unread` counts texts that the model was to
+    read, but for the budget; `gaps` the searches for missing clusters; `findings` are what a critic wants
+    changed.
     """
 
     plan: Plan
@@ -55,6 +57,8 @@ class CorpusState(TypedDict, total=False):
     reason: str
     places: Places
     disagreement: Disagreement | None
+    unpaid: Annotated[list[str], operator.add]
+    unread: int
     gaps: int
     reviewed: bool
     findings: tuple[Finding, ...]

@@ -13,29 +13,54 @@ from cluster_r1.graphs.corpus.reconciling import BatchCluster
 from cluster_r1.graphs.corpus.state import CorpusContext
 from cluster_r1.types import NO_CLUSTER
 
-_EXAMPLES = 2
+_EXAMPLES = 3
 _EXAMPLE_LETTERS = 200
 
 
 def found_groups(
     groups: Sequence[Sequence[int]], found: Sequence[BatchCluster], context: CorpusContext
 ) -> ReconcilerInput:
-    """What the reconciler is asked: each group under the name of its largest cluster."""
+    """What the reconciler is asked: each group as its most typical cluster calls it, with some texts."""
     shown = []
     for number, group in enumerate(groups, 1):
-        largest = max(group, key=lambda place: len(found[place].members))
+        typical = _typical(group, found)
         members = {member for place in group for member in found[place].members}
-        examples = sorted(found[largest].members, key=lambda member: len(context.texts[member]))
         shown.append(
             FoundGroup(
                 id=f"G{number}",
-                name=found[largest].name,
-                description=found[largest].description,
+                name=found[typical].name,
+                description=found[typical].description,
                 texts=len(members),
-                examples=tuple(context.texts[member][:_EXAMPLE_LETTERS] for member in examples[:_EXAMPLES]),
+                examples=_examples(typical, group, found, context),
             )
         )
     return ReconcilerInput(instruction=context.instruction, groups=tuple(shown), k=context.k)
+
+
+def _typical(group: Sequence[int], found: Sequence[BatchCluster]) -> int:
+    """The cluster whose name most batches use or, where all differ, that shares most texts with the others.
+
+    Not the largest: that is the one in which a batch has taken two things for one.
+    """
+    names = Counter(plain_name(found[place].name) for place in group)
+    seen = Counter(member for place in group for member in found[place].members)
+
+    def rank(place: int) -> tuple[int, float, int]:
+        members = found[place].members
+        shared = sum(seen[member] > 1 for member in members)
+        return names[plain_name(found[place].name)], shared / max(len(members), 1), -place
+
+    return max(group, key=rank)
+
+
+def _examples(
+    typical: int, group: Sequence[int], found: Sequence[BatchCluster], context: CorpusContext
+) -> tuple[str, ...]:
+    """The shortest text of the typical cluster and of others: each batch may mean something else."""
+    first = [typical, *(place for place in group if place != typical)]
+    shortest = (min(found[place].members, key=lambda member: len(context.texts[member])) for place in first)
+    wordings = (context.texts[member][:_EXAMPLE_LETTERS] for member in shortest)
+    return tuple(dict.fromkeys(wordings))[:_EXAMPLES]
 
 
 def unjoined(given: ReconcilerInput) -> Joined:
