@@ -105,6 +105,8 @@ class ClusteringAgent:
             raise InputError(f"the budget is {budget_tokens} tokens: give 1 or more")
         if concurrency < 1:
             raise InputError(f"concurrency is {concurrency}: give 1 or more")
+        if effort not in (None, *get_args(Effort)):
+            raise InputError(f"effort is {effort!r}: give one of {', '.join(get_args(Effort))}, or None")
         if consensus < 1:
             raise InputError(f"consensus is {consensus}: give the number of passes, 1 or more")
         self.settings = Settings(
@@ -313,7 +315,7 @@ class ClusteringAgent:
         parts = self.cluster(texts, earlier.info.instruction, k, on_progress=on_progress).clusters
         if len(parts) < 2:
             raise InputError(
-                f"the model finds one thing in {whole.name!r}. Say into how many to divide it (k)"
+                f"the model finds one thing in {whole.name!r}. Say into how many, two or more (--k, k=)"
             )
         return division(whole, parts)
 
@@ -338,6 +340,8 @@ class ClusteringAgent:
         if may_add:
             new = with_own_ids(earlier.texts, texts)
             texts, notes = list(new.texts), new.notes
+            if earlier.info.edits:
+                notes += ("the changes by hand of the earlier run are part of this one; undo them there",)
         settings = self.settings
         ledger = settings.ledger(many_calls=True)
         by_hand = taken_out(earlier.info.edits)

@@ -34,6 +34,11 @@ def refuse_taken(folder: Path, run_id: str, *, overwrite: bool) -> None:
     holder = _holder(folder)
     remedy = "Choose another folder (--out), or replace it with --overwrite (overwrite=True)"
     if holder is not None:
+        if holder != run_id and (folder / EDITS).exists():
+            raise InputError(
+                f"{folder} holds a run that was changed by hand. Choose another folder (--out); --overwrite "
+                "(overwrite=True) would discard the changes"
+            )
         if holder != run_id:
             raise InputError(f"{folder} holds another run (other texts, instruction or options). {remedy}")
         return
@@ -111,7 +116,7 @@ def _lock(folder: Path) -> None:
     except OSError:
         os.close(descriptor)
         raise InputError(
-            f"another process is working in {folder}. Wait for it, or choose another folder (--out)"
+            f"another process is working in {folder}. Wait for it, or work in another folder"
         ) from None
     _locks[folder.resolve()] = descriptor
 

@@ -147,6 +147,7 @@ def cluster(
         agent, missing = _agent_to_estimate(model, options)
         refuse_taken(folder, agent.run_id(read.texts, by, wanted), overwrite=overwrite)
         _show_estimate(agent, read, by, wanted, missing, as_json)
+        _say_budget(agent, read, by, wanted)
         return
     agent = open_agent(model, options)
     claim(folder, agent.run_id(read.texts, by, wanted), overwrite=overwrite)
@@ -227,6 +228,18 @@ def _run(
         )
 
 
+def _say_budget(agent: ClusteringAgent, read: ReadTexts, by: str, k: KRange | None) -> None:
+    """Warn of a budget that would end the run early."""
+    settings = agent.settings
+    if settings.budget_tokens is None and settings.budget_usd is None:
+        return
+    estimate = agent.estimate(read.texts, by, k)
+    if settings.budget_tokens is not None and estimate.tokens > settings.budget_tokens:
+        say(f"warning: a budget of {settings.budget_tokens:,} tokens may end the run early")
+    if settings.budget_usd is not None and (estimate.cost_usd or 0) > settings.budget_usd:
+        say(f"warning: a budget of ${settings.budget_usd:,.2f} may end the run early")
+
+
 def _show_estimate(
     agent: ClusteringAgent, read: ReadTexts, by: str, k: KRange | None, missing: str, as_json: bool
 ) -> None:
@@ -238,10 +251,11 @@ def _show_estimate(
         return
     if missing:
         say(f"warning: the run itself would fail: {missing}")
+    bound = "about" if estimate.batches else "at most"
     cost = "" if estimate.cost_usd is None else f" (${estimate.cost_usd:.2f})"
     column = f", from column {read.text_column!r}" if read.text_column else ""
     typer.echo(
-        f"{estimate.texts} texts ({estimate.distinct_texts} different{column}) for {agent.model}: at most "
+        f"{estimate.texts} texts ({estimate.distinct_texts} different{column}) for {agent.model}: {bound} "
         f"{estimate.calls} calls and about {estimate.tokens:,} tokens{cost}, reasoning aside. "
         "Nothing was sent."
     )

@@ -28,7 +28,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another ru
 Limit = Annotated[int | None, typer.Option(min=1, help="Read only the first N texts.")]
 EffortName = Annotated[
     Literal["economy", "thorough"] | None,
-    typer.Option(help="What the model reads of many texts.  [default: economy above 2,000]"),
+    typer.Option(help="Of many texts, the model reads all or a part.  [default: economy above 2,000]"),
 ]
 Seed = Annotated[int, typer.Option(help="Another number asks the model anew.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -24,6 +24,7 @@ from cluster_r1.agents.models.specs import ModelSpec
 from cluster_r1.agents.opening import default_spec
 from cluster_r1.agents.scorer_node import ANSWERS
 from cluster_r1.checkpoints import CARD, scorer_folder
+from cluster_r1.edits import changes_of
 from cluster_r1.errors import InputError
 from cluster_r1.notebook import counted
 
@@ -93,12 +94,27 @@ def show_edits(edits: Sequence[Edit]) -> None:
     console = Console()
     if not edits:
         console.print("no changes")
-    for number, edit in enumerate(edits, 1):
-        named = f" as “{edit.name}”" if edit.name else ""
-        texts = f" {len(edit.texts)} texts" if edit.texts else ""
-        why = f" ({edit.reason})" if edit.reason else ""
-        said = f"{number}. {edit.kind}{texts} {', '.join(edit.clusters)}{named}{why}"
-        console.print(escape(said), soft_wrap=True, highlight=False)
+    for number, change in enumerate(changes_of(edits), 1):
+        console.print(escape(f"{number}. {in_words(change)}"), soft_wrap=True, highlight=False)
+
+
+def in_words(change: Sequence[Edit]) -> str:
+    """A change that somebody made, in a line."""
+    first = change[0]
+    clusters = ", ".join(first.clusters)
+    texts = f"{len(first.texts)} text{'' if len(first.texts) == 1 else 's'}"
+    named = f" as “{first.name}”" if first.name else ""
+    said = {
+        "merge": f"merge {clusters}{named}",
+        "split": f"split {texts} off {clusters}{named}",
+        "rename": f"rename {clusters}{named}",
+        "move": f"move {texts} to {clusters}",
+        "drop": f"move {texts} to none",
+    }[first.kind]
+    if len(change) > 1:
+        parts = sum(edit.kind == "split" for edit in change) + 1
+        said = f"divide {clusters} into {parts}"
+    return f"{said} ({first.reason})" if first.reason else said
 
 
 def show_models() -> None:
@@ -138,6 +154,8 @@ def _table(title: str) -> Table:
 def _cluster_table(result: ClusteringResult, width: int) -> Table:
     described = any(_description(cluster) for cluster in result.clusters)
     table = _table(f"“{result.info.instruction}”")
+    if _shows_ids(result):
+        table.add_column("id")
     table.add_column("texts", justify="right")
     table.add_column("share", justify="right")
     table.add_column("cluster", style="bold", max_width=width // 3, overflow="fold")
@@ -150,19 +168,31 @@ def _cluster_table(result: ClusteringResult, width: int) -> Table:
         else:
             example = Text("none of these texts", style="dim")
         shown = [Text(_description(cluster))] if _description(cluster) else []
-        _add_row(table, result, len(cluster.members), Text(cluster.name), Group(*shown, example))
+        _add_row(table, result, cluster.id, len(cluster.members), Text(cluster.name), Group(*shown, example))
     if result.unassigned:
         reasons = list(dict.fromkeys(text.reason for text in result.unassigned))
         more = f" and {len(reasons) - 2} other reasons" if len(reasons) > 2 else ""
         why = Text("; ".join(map(_clip, reasons[:2])) + more, style="dim")
-        _add_row(table, result, len(result.unassigned), Text("in no cluster", style="not bold dim"), why)
+        outside = Text("in no cluster", style="not bold dim")
+        _add_row(table, result, "none", len(result.unassigned), outside, why)
     return table
 
 
 def _add_row(
-    table: Table, result: ClusteringResult, size: int, name: RenderableType, shown: RenderableType
+    table: Table,
+    result: ClusteringResult,
+    id: str,
+    size: int,
+    name: RenderableType,
+    shown: RenderableType,
 ) -> None:
-    table.add_row(str(size), f"{size / max(len(result.texts), 1):.0%}", name, shown)
+    cells: list[RenderableType] = [str(size), f"{size / max(len(result.texts), 1):.0%}", name, shown]
+    table.add_row(*([id] if _shows_ids(result) else []), *cells)
+
+
+def _shows_ids(result: ClusteringResult) -> bool:
+    """Whether somebody works on the clusters, and names them."""
+    return bool(result.info.edits) or result.stop_reason in ("assigned", "updated")
 
 
 def _description(cluster: Cluster) -> str:
@@ -193,7 +223,7 @@ def _summary(result: ClusteringResult, column: str | None) -> str:
         why = "no review, the baseline groups by similar words, whatever the instruction"
     source = f" (column {column})" if column else ""
     if info.edits:
-        count = len(info.edits)
+        count = len(changes_of(info.edits))
         return escape(f"{counted(result)} · {count} change{'' if count == 1 else 's'} by hand")
     parts = [f"{info.model}: {why}"]
     if info.corpus is not None and info.corpus.disagreement is not None:
@@ -231,8 +261,10 @@ def _spent(usage: Usage, *, reads: bool) -> str:
     if reads:
         spent = f"{usage.calls} texts read, {usage.input_tokens:,} tokens"
     else:
-        spent = f"{usage.calls} calls, {usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
-    spent += "" if usage.cost_usd is None else f", ${usage.cost_usd:,.2f}"
+        calls = f"{usage.calls} call{'' if usage.calls == 1 else 's'}"
+        spent = f"{calls}, {usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
+    if usage.cost_usd is not None:
+        spent += f", ${usage.cost_usd:,.2f}" if usage.cost_usd >= 0.01 or not usage.calls else ", below $0.01"
     return spent + (f" ({usage.saved_calls} more from the cache)" if usage.saved_calls else "")
 
 

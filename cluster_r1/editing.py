@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster_r1.claims import forget_edits, only_this_process
-from cluster_r1.edits import Edit
+from cluster_r1.edits import Edit, changes_of
 from cluster_r1.errors import InputError
 from cluster_r1.result import ClusteringResult
 from cluster_r1.run_folder import ASSIGNMENTS, CLUSTERS, EDITS, RUN, UNEDITED, recorded_lines, write_whole
@@ -50,21 +50,22 @@ def mended_run(folder: Path) -> ClusteringResult:
     return result
 
 
-def undo_edit(folder: Path) -> ClusteringResult:
-    """Take the last edit back.
+def undo_edit(folder: Path) -> tuple[ClusteringResult, tuple[Edit, ...]]:
+    """Take the last change back; gives the run without it, and the edits that it was made of.
 
     Raises:
         InputError: there is none, or another process works in the folder.
     """
     with only_this_process(folder):
-        edits = recorded_edits(folder)
-        if not edits:
-            raise InputError(f"{folder} has no edit that could be undone")
-        result = _unedited(folder).edit(*edits[:-1])
-        _write(folder, result, edits[:-1])
-        if not edits[:-1]:
+        changes = changes_of(recorded_edits(folder))
+        if not changes:
+            raise InputError(f"{folder} has no change that could be undone")
+        kept = [edit for change in changes[:-1] for edit in change]
+        result = _unedited(folder).edit(*kept) if kept else _unedited(folder)
+        _write(folder, result, kept)
+        if not kept:
             forget_edits(folder)
-    return result
+    return result, changes[-1]
 
 
 def recorded_edits(folder: Path) -> list[Edit]:

@@ -19,6 +19,8 @@ class Edit(Record):
     - move: `texts` go into the first of `clusters`.
     - rename: the first of `clusters` gets `name` and `description`, each if given.
     - drop: `texts` stand in no cluster.
+
+    With `together`, it is part of the change that the edit before it began.
     """
 
     kind: EditKind
@@ -27,6 +29,7 @@ class Edit(Record):
     name: str = ""
     description: str = ""
     reason: str = ""
+    together: bool = False
 
 
 class Edited(Record):
@@ -64,11 +67,45 @@ def resolved(edit: Edit, clustering: Clustering, order: Sequence[str]) -> Edit:
     known = set(order)
     unknown = [id for id in edit.texts if id not in known]
     if unknown:
-        raise InputError(f"there is no text with the id {unknown[0]!r} ({len(unknown)} such ids)")
+        more = f", nor {len(unknown) - 1} others" if len(unknown) > 1 else ""
+        raise InputError(f"there is no text with the id {unknown[0]!r}{more}")
     clear = edit.model_copy(update={"clusters": ids})
+    if edit.kind == "merge" and not edit.description:
+        clear = clear.model_copy(update={"description": _descriptions(ids, clustering)})
+    _refuse_taken_name(clear, clustering)
     if not apply_edits(clustering, [clear], order).applied:
         raise InputError(f"the {edit.kind} changes nothing: {_NEEDED[edit.kind]}")
     return clear
+
+
+def changes_of(edits: Sequence[Edit]) -> list[tuple[Edit, ...]]:
+    """The edits, those that make one change together in one tuple."""
+    made: list[tuple[Edit, ...]] = []
+    for edit in edits:
+        if edit.together and made:
+            made[-1] = (*made[-1], edit)
+        else:
+            made.append((edit,))
+    return made
+
+
+def _descriptions(ids: Sequence[str], clustering: Clustering) -> str:
+    """What belongs in any of these clusters."""
+    said = {cluster.id: cluster.description for cluster in clustering.clusters}
+    return "; ".join(dict.fromkeys(said[id] for id in ids if said.get(id)))
+
+
+def _refuse_taken_name(edit: Edit, clustering: Clustering) -> None:
+    """Raise an InputError where a cluster would be called as another is, or as no cluster may be."""
+    gone = edit.clusters if edit.kind == "merge" else edit.clusters[:1]
+    others = [cluster for cluster in clustering.clusters if edit.kind == "split" or cluster.id not in gone]
+    taken = next(
+        (other for other in others if _plain(edit.name) in (_plain(other.name), _plain(other.id))), None
+    )
+    if edit.name and taken is not None:
+        raise InputError(f"{taken.id} is called {taken.name!r} already. Give another name, or merge the two")
+    if _plain(edit.name) == NO_CLUSTER:
+        raise InputError(f"no cluster can be called {edit.name!r}: that is where texts of no cluster are")
 
 
 def taken_out(edits: Iterable[Edit]) -> frozenset[str]:
@@ -92,12 +129,19 @@ def division(whole: Cluster, parts: Sequence[Cluster]) -> tuple[Edit, ...]:
             texts=part.members,
             name=part.name,
             description=part.description,
+            together=number > 0,
         )
-        for part in others
+        for number, part in enumerate(others)
     ]
     if first.name != whole.name or first.description not in ("", whole.description):
         edits.append(
-            Edit(kind="rename", clusters=(whole.id,), name=first.name, description=first.description)
+            Edit(
+                kind="rename",
+                clusters=(whole.id,),
+                name=first.name,
+                description=first.description,
+                together=True,
+            )
         )
     return tuple(edits)
 
@@ -106,7 +150,7 @@ _NEEDED = {
     "merge": "name at least two different clusters",
     "split": "name a cluster, some of its texts but not all, and the new cluster",
     "move": "name texts that are not in the cluster yet, and the cluster",
-    "rename": "name a cluster, and give it another name or description",
+    "rename": "give another name or description than the cluster has",
     "drop": "name texts that stand in a cluster",
 }
 
@@ -122,6 +166,11 @@ def cluster_id(named: str, clustering: Clustering) -> str:
     by_id = {cluster.id: cluster.id for cluster in clustering.clusters}
     by_name = {_plain(cluster.name): cluster.id for cluster in clustering.clusters}
     found = by_id.get(named) or by_id.get(named.upper()) or by_name.get(_plain(named))
+    alike = [c.id for c in clustering.clusters if _plain(c.name) == _plain(named)]
+    if found in alike and len(alike) > 1:
+        raise InputError(
+            f"{len(alike)} clusters are called {named!r}. Name one by its id: {', '.join(alike)}"
+        )
     if found is None:
         there = ", ".join(f"{cluster.id} ({cluster.name})" for cluster in clustering.clusters[:20])
         raise InputError(f"there is no cluster {named!r}. There are: {there}")

@@ -27,7 +27,8 @@ class Estimate:
     """What a run would send, at most: nothing is asked to find out.
 
     `tokens` counts prompts and answers of all calls without reasoning; `calls` assumes that no answer has to
-    be asked for again; `cost_usd` is None where no price is known.
+    be asked for again, and is no bound where texts are read in `batches`; `cost_usd` is None where no price
+    is known.
     """
 
     texts: int
@@ -36,6 +37,7 @@ class Estimate:
     calls: int
     tokens: int
     cost_usd: float | None = None
+    batches: int = 0
 
 
 def estimate_corpus(
@@ -62,6 +64,7 @@ def estimate_corpus(
         calls=plan.calls * settings.consensus,
         tokens=plan.tokens * settings.consensus,
         cost_usd=_cost(plan.tokens_in, plan.tokens - plan.tokens_in, settings),
+        batches=len(plan.batches.batches),
     )
 
 

@@ -165,13 +165,17 @@ class Grouping:
         missing = self.settings.consensus - len(useful)
         if len(useful) < 2:
             (one,) = useful or passes[:1]
-            return Grouped(self._with(one, [_too_few(missing)], ledger), one.reading)
+            return Grouped(self._with(one, [self._too_few(missing)], ledger), one.reading)
         merged = merge_passes([one.output["clustering"] for one in useful], self.texts, self.k)
         typical = useful[merged.typical]
-        notes = [*merged.notes, *([_too_few(missing)] if missing else [])]
+        notes = [*merged.notes, *([self._too_few(missing)] if missing else [])]
         output = self._with(typical, notes, ledger)
         output["clustering"] = merged.clustering
         return Grouped(output, typical.reading, len(useful), merged.stability)
+
+    def _too_few(self, missing: int) -> str:
+        want = "the budget did not cover more" if self._limited else "the model gave no usable answer"
+        return f"{missing} of the {self.settings.consensus} passes did not come to the end: {want}"
 
     def _with(self, one: Grouped, notes: list[str], ledger: Ledger) -> ClusteringOutput:
         both = [*one.output["notes"], *notes]
@@ -232,7 +236,3 @@ def stage_teller(on_progress: OnProgress) -> Callable[[str, str], None]:
             on_progress(Progress(cast(Stage, stage), message, 0))
 
     return tell
-
-
-def _too_few(missing: int) -> str:
-    return f"{missing} of the passes did not come to the end, for want of budget or of a usable answer"

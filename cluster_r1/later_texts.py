@@ -12,7 +12,7 @@ from cluster_r1.agents.clustering.proposer import ProposedCluster
 from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.reasoning_node import ReasoningNode
 from cluster_r1.corpus_runs import Tell, in_drawn_order
-from cluster_r1.errors import InputError
+from cluster_r1.errors import BudgetError, InputError
 from cluster_r1.graphs.clustering.distinct import EMPTY, distinct_texts, spread
 from cluster_r1.graphs.clustering.entry import read_input
 from cluster_r1.graphs.corpus import CorpusContext
@@ -79,6 +79,7 @@ async def assign_texts(
     Raises:
         InputError: the texts cannot be used.
         ModelError: the model is gone; finished calls are kept.
+        BudgetError: the budget covers none of the texts.
     """
     pool = _pool(asked.earlier) if may_add else []
     distinct = distinct_texts([*pool, *read_input(asked.texts, "any")])
@@ -140,7 +141,15 @@ class _Work:
         """Place all; an argument is what LangChain's tracing asks for."""
         new = self.places.where(UNREAD)
         self._enter(await place(new, self.taxonomy, self.places, self._effort, self.context))
-        if self._may_add and not self._unread:
+        if len(new) and self._unread == len(new):
+            raise BudgetError(
+                f"the budget covers none of the {len(new)} texts. Run again with a larger one "
+                "(--budget-tokens, --budget-usd, budget_tokens=, budget_usd=)"
+            )
+        if self._may_add and self.context.node.context_tokens is None:
+            spec = self.context.node.spec
+            self.notes.append(f"{spec} puts every text into some cluster, so it finds no new ones")
+        elif self._may_add and not self._unread:
             await self._add()
         self._disagreement, notes = await measure_disagreement(self.taxonomy, self.places, self.context)
         self.notes += notes
@@ -165,7 +174,7 @@ class _Work:
             nowhere = len(self.places.where(NOWHERE))
             if nowhere < LEAST_NEW:
                 return
-            size = nowhere if self.context.node.context_tokens is None else batch_size(self.context)
+            size = batch_size(self.context)
             revised = await add_missing(self.taxonomy, self.places, size, self._effort, self.context)
             self.notes += revised.notes
             self._enter(revised.unread)
@@ -209,4 +218,4 @@ def _content(text: Text) -> str:
 
 
 def _known_note(texts: int) -> list[str]:
-    return [f"{texts} texts stand where their equals of the earlier run do"] if texts else []
+    return [f"{texts} texts have the words of one of the run, and stand where that does"] if texts else []

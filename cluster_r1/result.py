@@ -201,8 +201,14 @@ class ClusteringResult:
         clustering, run_id = self.clustering, self.info.run_id
         done = list(self.info.edits)
         order = [text.id for text in self.texts]
-        for edit in edits:
-            clear = resolved(edit, clustering, order)
+        for number, edit in enumerate(edits, 1):
+            try:
+                clear = resolved(edit, clustering, order)
+            except InputError as error:
+                if len(edits) == 1:
+                    raise
+                said = f"change {number} of {len(edits)} ({edit.kind} {', '.join(edit.clusters)})"
+                raise InputError(f"{said}: {error}. Nothing was changed") from error
             clustering = apply_edits(clustering, [clear], order).clustering
             run_id = run_id_of("edit", run_id, clear.model_dump_json())
             done.append(clear)

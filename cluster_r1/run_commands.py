@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from cluster_r1.reading import ReadTexts
     from cluster_r1.result import ClusteringResult
 
-_Run = Annotated[Path, typer.Argument(help="The folder of a finished run.")]
+_Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]
 _File = Annotated[str, typer.Argument(help="New texts; forms as for `cluster`.")]
 _Model = Annotated[str, typer.Option(help="Which model.  [default: that of the run]")]
 _Reason = Annotated[str, typer.Option(help="Why; recorded, and shown with the texts that move.")]
@@ -131,6 +131,10 @@ def update(
     stem = slug(Path(file).stem if file != "-" else "stdin")
     named = run if run.name not in ("", "..") else run.resolve()
     folder = out or named.with_name(f"{named.name}-with-{stem}")
+    if folder.resolve() == run.resolve():
+        raise InputError(
+            f"update does not write into the run that it goes on from, {run}: choose another --out"
+        )
     result = _carry_out(agent, earlier, read, folder, source_name(file), overwrite, may_add=True)
     show(result, folder, read.text_column, as_json)
 
@@ -234,9 +238,12 @@ def move(
 @edit_app.command()
 def undo(context: typer.Context) -> None:
     """Take the last change back."""
+    from cluster_r1.display import in_words
     from cluster_r1.editing import undo_edit
 
-    show(undo_edit(context.obj), context.obj, None, as_json=False)
+    result, undone = undo_edit(context.obj)
+    show(result, context.obj, None, as_json=False)
+    say(f"undone: {in_words(undone)}")
 
 
 @edit_app.command()

@@ -325,4 +325,4 @@ def test_one_pass_without_an_answer_is_left_out(server: FakeOpenAI) -> None:
     result = agent_of(server, consensus=3).cluster(texts, "by problem")
     assert_exact_cover(result)
     assert result.info.passes == 2
-    assert any("1 of the passes did not come to the end" in note for note in result.notes)
+    assert any("1 of the 3 passes did not come to the end" in note for note in result.notes)

@@ -129,7 +129,7 @@ def test_a_budget_ends_the_passes_not_the_run(server: FakeOpenAI) -> None:
     assert server.tokens - spent <= one * 3.5
     assert_exact_cover(result)
     assert 2 <= result.info.passes <= 3
-    assert any("of the passes did not come to the end" in note for note in result.notes)
+    assert any("of the 5 passes did not come to the end" in note for note in result.notes)
 
 
 def test_no_pass_is_bad_input(server: FakeOpenAI) -> None:

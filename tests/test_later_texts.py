@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cluster_r1 import ClusteringResult, Edit, InputError, Text
+from cluster_r1 import BudgetError, ClusteringAgent, ClusteringResult, Edit, InputError, Text
 from cluster_r1.editing import edit_run, edited_run, mended_run, recorded_edits, undo_edit
 from cluster_r1.growth import with_own_ids
 from cluster_r1.run_folder import ASSIGNMENTS, CHANGES, CLUSTERS, EDITS, RUN, TRACE
@@ -81,7 +81,7 @@ def test_an_update_reads_only_what_it_has_not_seen(server: FakeOpenAI, run: Clus
     updated = agent_of(server).update(run, {"new": run.texts[0].text, "newer": "late: x"})
     assert len(server.requests) == asked + 1
     assert updated.labels[61] == updated.labels[0]
-    assert any("1 texts stand where their equals" in note for note in updated.notes)
+    assert any("1 texts have the words of one of the run" in note for note in updated.notes)
 
 
 def test_updates_of_updates_go_on(server: FakeOpenAI, run: ClusteringResult) -> None:
@@ -158,7 +158,7 @@ def test_edits_are_carried_out_recorded_and_undone(run: ClusteringResult, tmp_pa
     undo_edit(folder)
     assert ClusteringResult.load(folder).clustering == run.clustering
     assert ClusteringResult.load(folder).info == run.info
-    with pytest.raises(InputError, match="no edit that could be undone"):
+    with pytest.raises(InputError, match="no change that could be undone"):
         undo_edit(folder)
 
 
@@ -176,6 +176,10 @@ def test_edits_are_replayed_on_a_run_of_the_same_texts(run: ClusteringResult, tm
         (Edit(kind="merge", clusters=("late",)), "at least two different clusters"),
         (Edit(kind="move", clusters=("late",), texts=("999",)), "no text with the id '999'"),
         (Edit(kind="rename", clusters=("late",), name="late"), "another name"),
+        (Edit(kind="rename", clusters=("late",), name=" Login"), "is called 'login' already"),
+        (Edit(kind="rename", clusters=("late",), name="C2"), "already"),
+        (Edit(kind="merge", clusters=("late", "billing"), name="login"), "already"),
+        (Edit(kind="rename", clusters=("late",), name="None"), "no cluster can be called"),
         (Edit(kind="split", clusters=("late",), texts=("0",)), "and the new cluster"),
     ],
 )
@@ -183,8 +187,10 @@ def test_an_edit_that_cannot_be_says_why_and_changes_nothing(
     run: ClusteringResult, tmp_path: Path, edit: Edit, said: str
 ) -> None:
     good = Edit(kind="rename", clusters=("praise",), name="thanks")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=rf"change 2 of 2 \({edit.kind} .*{said}.*Nothing was changed"):
         edit_run(tmp_path / "run", [good, edit])
+    with pytest.raises(InputError, match=said):
+        edit_run(tmp_path / "run", [edit])
     assert ClusteringResult.load(tmp_path / "run").clustering == run.clustering
     assert recorded_edits(tmp_path / "run") == []
 
@@ -208,18 +214,26 @@ def test_an_edit_that_was_written_down_but_not_carried_out_is_not_lost(
         (folder / name).write_bytes(content)
     with pytest.raises(InputError, match=r"an edit was stopped .* `cluster-r1 edit .* log` does it"):
         ClusteringResult.load(folder)
-    with pytest.raises(InputError, match="holds another run"):
+    with pytest.raises(InputError, match="was changed by hand"):
         run.save(folder)
     assert_same(edited_run(folder), edited)
     mended_run(folder)
     assert_same(ClusteringResult.load(folder), edited)
 
 
-def test_a_model_divides_a_cluster_by_the_instruction(server: FakeOpenAI, run: ClusteringResult) -> None:
-    agent = agent_of(server)
-    together = run.edit(Edit(kind="merge", clusters=("late", "login")))
-    divided = together.edit(*agent.divide(together, "late"))
+def test_a_model_divides_a_cluster_by_the_instruction(
+    server: FakeOpenAI, run: ClusteringResult, tmp_path: Path
+) -> None:
+    agent, folder = agent_of(server), tmp_path / "run"
+    joined = ("late", "login", "praise")
+    together = edit_run(folder, [Edit(kind="merge", clusters=joined, name="all sorts")])
+    assert together.cluster_named("all sorts").description == "about late; about login; about praise"
+    divided = edit_run(folder, agent.divide(together, "all sorts"))
     assert agreement(divided) == agreement(run)
+    undone, change = undo_edit(folder)  # a division is one change
+    assert undone.clustering == together.clustering
+    assert len(change) == 3
+    divided = together.edit(*agent.divide(together, "all sorts"))
     assert {cluster.name for cluster in divided.clusters} == {cluster.name for cluster in run.clusters}
     with pytest.raises(InputError, match="finds one thing in 'late'"):
         agent.divide(run, "late")
@@ -229,6 +243,19 @@ def test_new_texts_follow_edits(server: FakeOpenAI, run: ClusteringResult, tmp_p
     edit_run(tmp_path / "run", [Edit(kind="rename", clusters=("late",), name="delays")])
     assigned = agent_of(server).assign(tmp_path / "run", ["delays: a parcel"])
     assert assigned.cluster_named("delays").members == ("0",)
+
+
+def test_a_budget_for_none_of_the_texts_is_an_error(server: FakeOpenAI, run: ClusteringResult) -> None:
+    poor = agent_of(server, budget_tokens=50)
+    for method in (poor.assign, poor.update):
+        with pytest.raises(BudgetError, match="covers none of the 3 texts"):
+            method(run, ["late: a", "late: b", "late: c"])
+
+
+def test_nodes_that_put_every_text_somewhere_say_so(run: ClusteringResult) -> None:
+    updated = ClusteringAgent("embedding").update(run, ["late: a", "an entirely different matter"])
+    assert any("puts every text into some cluster" in note for note in updated.notes)
+    assert_exact_cover(updated)
 
 
 def test_what_was_taken_out_by_hand_stays_out(server: FakeOpenAI, run: ClusteringResult) -> None:
@@ -266,7 +293,7 @@ def test_an_edited_folder_is_not_overwritten_by_the_run_that_it_came_from(
     run: ClusteringResult, tmp_path: Path
 ) -> None:
     edit_run(tmp_path / "run", [Edit(kind="merge", clusters=("late", "login"))])
-    with pytest.raises(InputError, match="holds another run"):
+    with pytest.raises(InputError, match="was changed by hand"):
         run.save(tmp_path / "run")
     run.save(tmp_path / "run", overwrite=True)
     assert ClusteringResult.load(tmp_path / "run").clustering == run.clustering
@@ -338,6 +365,9 @@ def test_the_commands(server: FakeOpenAI, run: ClusteringResult, tmp_path: Path)
     done = run_cli("edit", "run-with-june", "replay", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert ClusteringResult.load(tmp_path / "run-with-june").n_clusters == 5
+    done = run_cli("update", "run", "june.csv", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "does not write into the run" in done.stderr
     for wrong in (("merge", "late", "nowhere"), ("split", "praise", "0"), ("rename", "praise")):
         done = run_cli("edit", "run", *wrong, cwd=tmp_path)
         assert done.returncode == 2

@@ -33,15 +33,21 @@ async def plan(state: CorpusState, runtime: _Runtime) -> Command[Literal["cluste
     context = runtime.context
     made = make_plan(context)
     context.tell("plan", f"{made.texts:,} texts, {len(made.batches.batches)} batches, {made.effort}")
-    batches = enumerate(made.batches.batches)
-    sends = [Send("cluster_batch", BatchState(batch=number, positions=batch)) for number, batch in batches]
+    batches = made.batches.batches
+    sends = [
+        Send("cluster_batch", BatchState(batch=number, of=len(batches), positions=batch))
+        for number, batch in enumerate(batches)
+    ]
     return Command(goto=sends, update=CorpusState(plan=made, gaps=0, reviewed=False, findings=()))
 
 
 async def cluster_batch(state: BatchState, runtime: _Runtime) -> CorpusState:
     """Group one batch as the clustering graph does; a batch that fails leaves its texts to be assigned."""
     number = state["batch"]
-    grouped = await group_batch(number, state["positions"], f"batch {number + 1}", runtime.context)
+    context = runtime.context
+    grouped = await group_batch(number, state["positions"], f"batch {number + 1}", context)
+    context.batches_done += 1
+    context.tell("cluster_batch", f"{context.batches_done} of {state['of']} batches grouped")
     return {
         "found": list(grouped.found),
         "notes": [grouped.note] if grouped.note else [],

@@ -69,6 +69,7 @@ class BatchState(TypedDict):
     """What one batch is given."""
 
     batch: int
+    of: int
     positions: tuple[int, ...]
 
 
@@ -84,6 +85,7 @@ class CorpusContext:
         ledger: of the run.
         effort: None: `economy` above 2,000 texts.
         seed: of all that is drawn.
+        batches_done: how many of the first batches are grouped, for progress.
         clock: seconds, for the rate of reading that progress tells.
         on_progress: is told the stage and what happens.
     """
@@ -96,6 +98,7 @@ class CorpusContext:
     effort: Effort | None = None
     seed: int = 0
     on_progress: Callable[[str, str], None] | None = None
+    batches_done: int = 0
     clock: Callable[[], float] = time.monotonic
 
     def at(self, positions: NDArray[np.intp]) -> list[str]:
