@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import resource
 import tempfile
 import time
@@ -23,16 +24,15 @@ from cluster_r1.metrics import adjusted_rand
 
 TOPICS = ("late", "broken", "billing", "praise", "login", "advice", "return", "spam")
 WORDS = 38
+EXAMPLE = Path(__file__).parent.parent / "examples" / "support_messages.csv"
 SLOTS = 64  # calls under way at once
 CHARACTERS_PER_TOKEN = 4  # as the fake server counts
 
 
 def corpus(count: int) -> list[str]:
-    """Texts of about 40 words that begin with their group."""
+    """Texts of about 40 words of the example messages, which begin with their group."""
     chance = random.Random(count)
-    words = [
-        f"{first}{second}" for first in ["lorem", "ipsum", "dolor", "sit", "amet"] for second in range(200)
-    ]
+    words = sorted(set(re.findall(r"[a-z]+", EXAMPLE.read_text(encoding="utf-8").lower())))
     return [f"{chance.choice(TOPICS)}: {' '.join(chance.choices(words, k=WORDS))} {n}" for n in range(count)]
 
 

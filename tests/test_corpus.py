@@ -336,7 +336,7 @@ def test_the_least_sure_are_read_first() -> None:
     unread, sure = np.array([10, 20, 30, 40]), np.array([0.92, 0.2, 0.5, 0.99])
     assert unsure_positions(unread, sure, threshold=0.95, most=2).tolist() == [20, 30]
     assert unsure_positions(unread, sure, threshold=0.95, most=9).tolist() == [10, 20, 30]
-    assert unsure_positions(unread, sure, threshold=0.1, most=9).tolist() == [20, 30]
+    assert unsure_positions(unread, sure, threshold=0.1, most=9).tolist() == []
 
 
 def test_the_estimate_of_disagreement_covers_the_truth() -> None:

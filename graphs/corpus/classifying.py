@@ -24,7 +24,7 @@ _WORD = r"(?u)\b\w+\b"
 _MOST_FEATURES = 20_000  # words and pairs of words, and as many parts of words
 _READ = 2_000  # characters of a text whose words are looked at
 _CHUNK = 20_000  # texts whose features are held at once
-_SURE = 0.95  # lower bound, at 95 %, of the agreement with the model above the threshold
+_SURE = 0.98  # lower bound, at 95 %, of the agreement with the model above the threshold
 
 
 NEVER = 1.1

@@ -8,16 +8,11 @@ from scipy.stats import binomtest
 
 from cluster_r1.types import Disagreement
 
-_TRUSTED = 0.9  # probability from which on a text is not unsure, if the threshold allows it
-
 
 def unsure_positions(
     unread: NDArray[np.intp], sure: NDArray[np.float64], threshold: float, most: int
 ) -> NDArray[np.intp]:
     """The texts that the classifier is least sure of, at most so many; ascending.
-
-    Where one cluster holds nearly all texts, the classifier agrees with the model by naming it, and nothing
-    is below the threshold; so texts of a low probability count as unsure as well.
 
     Args:
         unread: shape (n,), positions in the corpus.
@@ -25,7 +20,7 @@ def unsure_positions(
         threshold: from which on it is trusted.
         most: that may be read.
     """
-    below = np.flatnonzero(sure < max(threshold, _TRUSTED))
+    below = np.flatnonzero(sure < threshold)
     chosen = below[np.argsort(sure[below], kind="stable")[:most]]
     return np.sort(unread[chosen])
 
