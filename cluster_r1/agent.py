@@ -344,7 +344,7 @@ class ClusteringAgent:
                 notes += ("the changes by hand of the earlier run are part of this one; undo them there",)
         settings = self.settings
         ledger = settings.ledger(many_calls=True)
-        by_hand = taken_out(earlier.info.edits)
+        by_hand = taken_out(earlier.info.edits, earlier.info.taken_out)
         before = Earlier(earlier.texts, earlier.clustering, earlier.info.instruction, by_hand)
         asked = LaterRequest(texts, before, settings.effort, settings.seed, ledger)
         name = f"{'update' if may_add else 'assign'}/{run_id}"
@@ -360,27 +360,16 @@ class ClusteringAgent:
         finally:
             recorder.close()
         everything = [*earlier.texts, *texts] if may_add else texts
-        info = earlier.info.model_copy(
+        why: Literal["assigned", "updated"] = "updated" if may_add else "assigned"
+        info = _later_info(earlier.info, assigned, everything, why).model_copy(
             update={
-                "format": FORMAT,
                 "run_id": run_id,
                 "model": self.model,
                 "seed": settings.seed,
-                "k": None,
-                "texts": len(everything),
-                "input_sha256": digest_of(everything),
                 "source": source,
-                "versions": dict(versions()),
                 "templates": dict(self._node.templates),
-                "rounds": (),
-                "best_round": 0,
-                "stop_reason": "updated" if may_add else "assigned",
                 "notes": (*notes, *assigned.notes),
-                "corpus": assigned.reading,
-                "passes": 1,
-                "stability": None,
-                "changes": None,
-                "edits": (),
+                "taken_out": tuple(sorted(by_hand)) if may_add else (),
                 "usage": ledger.usage,
                 "seconds": {"total": round(time.perf_counter() - started, 3)},
             }
@@ -494,6 +483,29 @@ class ClusteringAgent:
             trace=recorder.records,
             index=cast(Sequence[Hashable], index),
         )
+
+
+def _later_info(
+    earlier: RunInfo, assigned: Assigned, texts: Sequence[Text], why: Literal["assigned", "updated"]
+) -> RunInfo:
+    """What stays of a run's record when later texts are put into its clusters, and what they decide."""
+    return earlier.model_copy(
+        update={
+            "format": FORMAT,
+            "k": None,
+            "texts": len(texts),
+            "input_sha256": digest_of(texts),
+            "versions": dict(versions()),
+            "rounds": (),
+            "best_round": 0,
+            "stop_reason": why,
+            "corpus": assigned.reading,
+            "passes": 1,
+            "stability": None,
+            "changes": None,
+            "edits": (),
+        }
+    )
 
 
 def _updated(

@@ -108,9 +108,9 @@ def _refuse_taken_name(edit: Edit, clustering: Clustering) -> None:
         raise InputError(f"no cluster can be called {edit.name!r}: that is where texts of no cluster are")
 
 
-def taken_out(edits: Iterable[Edit]) -> frozenset[str]:
-    """The texts that the edits, in order, left in no cluster."""
-    outside: set[str] = set()
+def taken_out(edits: Iterable[Edit], before: Iterable[str] = ()) -> frozenset[str]:
+    """The texts that people left in no cluster: those of before, and what the edits, in order, change."""
+    outside = set(before)
     for edit in edits:
         if edit.kind == "drop" or (edit.kind == "move" and NO_CLUSTER in edit.clusters):
             outside |= set(edit.texts)

@@ -57,7 +57,8 @@ class RunInfo(Record):
 
     `corpus` says how texts were read that fit no single context; `passes` is how many were made over the
     texts, and `stability` the mean adjusted Rand index of two of them (None of one); `changes` what new texts
-    did to an earlier run; `edits` what people changed afterwards; `input_sha256` is over ids and texts;
+    did to an earlier run; `edits` what people changed afterwards, `taken_out` the ids of texts that they had
+    put into no cluster before an update; `input_sha256` is over ids and texts;
     `templates` maps template ids to sha256; `seconds` are per node of the graph, `total` in all.
     """
 
@@ -82,6 +83,7 @@ class RunInfo(Record):
     stability: float | None = None
     changes: Changes | None = None
     edits: tuple[Edit, ...] = ()
+    taken_out: tuple[str, ...] = ()
     usage: Usage
     seconds: dict[str, float]
 

@@ -268,6 +268,8 @@ def test_what_was_taken_out_by_hand_stays_out(server: FakeOpenAI, run: Clusterin
     }
     assert updated.info.changes is not None
     assert updated.info.changes.taken_in == ("60",)
+    later = agent_of(server).update(updated, {"more2": "late: two", "w3": "weather: c", "x": "x: 1"})
+    assert {"0", "new"} <= {text.text_id for text in later.unassigned}
     assigned = agent_of(server).assign(edited, {"new": run.texts[0].text, "other": "weather: rain"})
     assert [text.reason for text in assigned.unassigned] == ["no ticket", "says weather"]
 
@@ -302,7 +304,7 @@ def test_an_edited_folder_is_not_overwritten_by_the_run_that_it_came_from(
 
 def test_folders_of_older_versions_are_read(run: ClusteringResult, tmp_path: Path) -> None:
     written = json.loads((tmp_path / "run" / RUN).read_text())
-    for key in ("passes", "stability", "changes", "edits"):
+    for key in ("passes", "stability", "changes", "edits", "taken_out"):
         del written[key]
     del written["usage"]["cached_input_tokens"]
     (tmp_path / "run" / RUN).write_text(json.dumps({**written, "format": 2}))
