@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -186,8 +187,8 @@ def trace(
     show_trace(folder, prompts=prompts)
 
 
-app.command(epilog=EPILOG)(run_commands.assign)
-app.command(epilog=EPILOG)(run_commands.update)
+app.command("assign", epilog=EPILOG)(run_commands.later_command(may_add=False))
+app.command("update", epilog=EPILOG)(run_commands.later_command(may_add=True))
 app.add_typer(run_commands.edit_app, name="edit")
 app.add_typer(training_commands.data_app, name="data")
 app.add_typer(training_commands.train_app, name="train")
@@ -269,6 +270,6 @@ def _say_usage(error: Exception) -> None:
     said = format_message().rstrip(".")
     if said:  # nothing is said where no command was given: then the help is shown already
         context = getattr(error, "ctx", None)
-        command = context.command_path if context else "cluster-r1"
+        command = re.sub(r"\{(\w+)\}", r"\1", context.command_path) if context else "cluster-r1"
         say(f"error: {said}. `{command} --help` says more")
     sys.exit(getattr(error, "exit_code", 2))

@@ -13,10 +13,11 @@ from cluster_r1.agents.ledger import Ledger
 from cluster_r1.agents.reasoning_node import ReasoningNode
 from cluster_r1.corpus_runs import Tell, in_drawn_order
 from cluster_r1.errors import BudgetError, InputError
+from cluster_r1.graphs.clustering.checking import NOT_PLACED
 from cluster_r1.graphs.clustering.distinct import EMPTY, distinct_texts, spread
 from cluster_r1.graphs.clustering.entry import read_input
 from cluster_r1.graphs.corpus import CorpusContext
-from cluster_r1.graphs.corpus.assembling import assigned_to
+from cluster_r1.graphs.corpus.assembling import NOT_READ, assigned_to
 from cluster_r1.graphs.corpus.missing import LEAST_NEW, SEARCHES
 from cluster_r1.graphs.corpus.places import NOWHERE, UNREAD, Places
 from cluster_r1.graphs.corpus.placing import Taxonomy, measure_disagreement, place, unread_notes
@@ -96,7 +97,7 @@ async def assign_texts(
         seed=asked.seed,
         on_progress=tell,
     )
-    pooled = {text.id for text in pool}
+    pooled = {text.id for text in pool} - _never_judged(asked.earlier)
     outside = [n for n, text in enumerate(ordered) if text.id in pooled]
     work = _Work(context, _taxonomy(asked.earlier.clustering), outside, may_add)
     await RunnableLambda(work.carry_out).ainvoke(None, config)
@@ -197,8 +198,13 @@ def _taxonomy(clustering: Clustering) -> Taxonomy:
     )
 
 
+def _never_judged(earlier: Earlier) -> set[str]:
+    """Texts in no cluster of which no model has said that they fit none; they are read like new ones."""
+    return {text.text_id for text in earlier.clustering.unassigned if text.reason in (NOT_READ, NOT_PLACED)}
+
+
 def _pool(earlier: Earlier) -> list[Text]:
-    """Texts that the earlier run put nowhere, and nobody took out by hand: a new cluster may take them."""
+    """Texts of the earlier run in no cluster, which nobody took out by hand: a cluster may take them."""
     outside = {text.text_id for text in earlier.clustering.unassigned if text.reason != EMPTY}
     return [text for text in earlier.texts if text.id in outside - earlier.taken_out]
 
@@ -208,7 +214,8 @@ def _known_places(earlier: Earlier, pool: Set[str]) -> dict[str, Assignment | Un
     outside = {each.text_id: each for each in earlier.clustering.unassigned if each.reason != EMPTY}
     placed = {each.text_id: each for each in earlier.clustering.assignments}
     standing: dict[str, Assignment | Unassigned] = {**outside, **placed}
-    texts = [text for text in reversed(earlier.texts) if text.id in standing and text.id not in pool]
+    again = pool | _never_judged(earlier)
+    texts = [text for text in reversed(earlier.texts) if text.id in standing and text.id not in again]
     in_clusters_last = sorted(texts, key=lambda text: text.id in placed)
     return {_content(text): standing[text.id] for text in in_clusters_last}
 

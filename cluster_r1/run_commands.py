@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,6 @@ from cluster_r1.command_parts import (
     FormatName,
     IdColumn,
     Limit,
-    Out,
     Overwrite,
     PriceOption,
     RequestsPerMinute,
@@ -48,95 +48,69 @@ _Name = Annotated[str, typer.Option(help="Name of the cluster.")]
 _Description = Annotated[str, typer.Option(help="What belongs in it.")]
 
 
-def assign(
-    run: _Run,
-    file: _File,
-    text: TextColumn = None,
-    id: IdColumn = None,
-    format: FormatName = None,
-    model: _Model = "",
-    out: Out = None,
-    overwrite: Overwrite = False,
-    limit: Limit = None,
-    effort: EffortName = None,
-    budget_tokens: BudgetTokens = None,
-    budget_usd: BudgetUsd = None,
-    price: PriceOption = None,
-    concurrency: Concurrency = 64,
-    requests_per_minute: RequestsPerMinute = None,
-    tokens_per_minute: TokensPerMinute = None,
-    timeout: Timeout = 600.0,
-    seed: Seed = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Put new texts of a FILE into the clusters of a RUN, which stay as they are."""
-    earlier = _load(run)
-    read = read_file(file, text, id, format, limit)
-    options = {
-        "effort": effort,
-        "budget_tokens": budget_tokens,
-        "budget_usd": budget_usd,
-        "price": price,
-        "concurrency": concurrency,
-        "requests_per_minute": requests_per_minute,
-        "tokens_per_minute": tokens_per_minute,
-        "timeout": timeout,
-        "seed": seed,
-    }
-    agent = open_agent(model or earlier.info.model, options)
-    folder = out or default_folder(file, earlier.info.instruction)
-    result = _carry_out(agent, earlier, read, folder, source_name(file), overwrite, may_add=False)
-    show(result, folder, read.text_column, as_json)
+_ASSIGN = "Put new texts of a FILE into the clusters of a RUN, which stay as they are."
+_UPDATE = """Add new texts of a FILE to a RUN: its clusters keep their ids and names, new ones may appear.
+
+The RUN's folder stays as it is; the whole goes to RUN-with-FILE or --out, with what changed in changes.json.
+"""
 
 
-def update(
-    run: _Run,
-    file: _File,
-    text: TextColumn = None,
-    id: IdColumn = None,
-    format: FormatName = None,
-    model: _Model = "",
-    out: Annotated[Path | None, typer.Option(help="Folder for the whole.  [default: RUN-with-FILE]")] = None,
-    overwrite: Overwrite = False,
-    limit: Limit = None,
-    effort: EffortName = None,
-    budget_tokens: BudgetTokens = None,
-    budget_usd: BudgetUsd = None,
-    price: PriceOption = None,
-    concurrency: Concurrency = 64,
-    requests_per_minute: RequestsPerMinute = None,
-    tokens_per_minute: TokensPerMinute = None,
-    timeout: Timeout = 600.0,
-    seed: Seed = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Add new texts of a FILE to a RUN: its clusters keep their ids and names, new ones may appear.
+def later_command(*, may_add: bool) -> Callable[..., None]:
+    """The command that puts later texts into a run: `update` if clusters may be added, else `assign`."""
 
-    The RUN's folder stays as it is; the whole goes to another one, with what changed in changes.json.
-    """
-    earlier = _load(run)
-    read = read_file(file, text, id, format, limit)
-    options = {
-        "effort": effort,
-        "budget_tokens": budget_tokens,
-        "budget_usd": budget_usd,
-        "price": price,
-        "concurrency": concurrency,
-        "requests_per_minute": requests_per_minute,
-        "tokens_per_minute": tokens_per_minute,
-        "timeout": timeout,
-        "seed": seed,
-    }
-    agent = open_agent(model or earlier.info.model, options)
+    def command(
+        run: _Run,
+        file: _File,
+        text: TextColumn = None,
+        id: IdColumn = None,
+        format: FormatName = None,
+        model: _Model = "",
+        out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
+        overwrite: Overwrite = False,
+        limit: Limit = None,
+        effort: EffortName = None,
+        budget_tokens: BudgetTokens = None,
+        budget_usd: BudgetUsd = None,
+        price: PriceOption = None,
+        concurrency: Concurrency = 64,
+        requests_per_minute: RequestsPerMinute = None,
+        tokens_per_minute: TokensPerMinute = None,
+        timeout: Timeout = 600.0,
+        seed: Seed = 0,
+        as_json: AsJson = False,
+    ) -> None:
+        earlier = _load(run)
+        read = read_file(file, text, id, format, limit)
+        options = {
+            "effort": effort,
+            "budget_tokens": budget_tokens,
+            "budget_usd": budget_usd,
+            "price": price,
+            "concurrency": concurrency,
+            "requests_per_minute": requests_per_minute,
+            "tokens_per_minute": tokens_per_minute,
+            "timeout": timeout,
+            "seed": seed,
+        }
+        agent = open_agent(model or earlier.info.model, options)
+        default = _beside(run, file) if may_add else default_folder(file, earlier.info.instruction)
+        folder = out or default
+        if may_add and folder.resolve() == run.resolve():
+            raise InputError(
+                f"update does not write into the run that it goes on from, {run}: choose another --out"
+            )
+        result = _carry_out(agent, earlier, read, folder, source_name(file), overwrite, may_add=may_add)
+        show(result, folder, read.text_column, as_json)
+
+    command.__doc__ = _UPDATE if may_add else _ASSIGN
+    return command
+
+
+def _beside(run: Path, file: str) -> Path:
+    """The folder of a run with the texts of a file: RUN-with-FILE."""
     stem = slug(Path(file).stem if file != "-" else "stdin")
     named = run if run.name not in ("", "..") else run.resolve()
-    folder = out or named.with_name(f"{named.name}-with-{stem}")
-    if folder.resolve() == run.resolve():
-        raise InputError(
-            f"update does not write into the run that it goes on from, {run}: choose another --out"
-        )
-    result = _carry_out(agent, earlier, read, folder, source_name(file), overwrite, may_add=True)
-    show(result, folder, read.text_column, as_json)
+    return named.with_name(f"{named.name}-with-{stem}")
 
 
 edit_app = typer.Typer(

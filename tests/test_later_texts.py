@@ -131,6 +131,22 @@ def test_the_budget_ends_an_update_with_what_it_has(server: FakeOpenAI, run: Clu
     assert any("budget was spent" in note for note in part.notes)
 
 
+def test_what_an_earlier_budget_left_unread_is_read_by_an_update(server: FakeOpenAI) -> None:
+    texts = corpus(3000)
+    whole = agent_of(server, cache=False).cluster(texts, "by problem").usage.total_tokens
+    part = agent_of(server, cache=False, budget_tokens=whole * 3 // 4).cluster(texts, "by problem")
+    unread = [text.text_id for text in part.unassigned]
+    assert len(unread) > 100
+    same = {"equal": texts[int(unread[0])]}
+    assert not agent_of(server).assign(part, same).unassigned
+    updated = agent_of(server).update(part, {**same, "new": "late: one more"})
+    assert_exact_cover(updated)
+    assert not updated.unassigned
+    assert agreement(updated) == 1.0
+    assert updated.info.changes is not None
+    assert set(updated.info.changes.taken_in) == set(unread)
+
+
 # --- edits ---
 
 

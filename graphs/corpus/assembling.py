@@ -8,7 +8,9 @@ from cluster_r1.agents.clustering.proposer import ProposedCluster
 from cluster_r1.graphs.corpus.places import UNREAD, Places
 from cluster_r1.types import Assignment, Cluster, Clustering, Unassigned
 
-_UNREAD = "the budget was spent before this text was read"
+NOT_READ = "the budget was spent before this text was read"
+"""The reason of a text that nobody has looked at."""
+
 _NOWHERE = "the model found that it fits no cluster"
 _LEARNT_NOWHERE = "a classifier that learnt from the model found that it fits no cluster"
 _LEARNT = "placed by a classifier that learnt from the model"
@@ -53,7 +55,7 @@ def _assembled(
             )
         else:
             nowhere = _NOWHERE if places.by_model[position] else _LEARNT_NOWHERE
-            otherwise = _UNREAD if place == UNREAD else nowhere
+            otherwise = NOT_READ if place == UNREAD else nowhere
             unassigned.append(Unassigned(text_id=ids[position], reason=why or otherwise))
     return Clustering(
         clusters=tuple(
